@@ -1,0 +1,674 @@
+//! The owner of one consumer: polls, keeps the ledgers, commits, answers rebalances.
+//!
+//! Every partition has a queue of its own, read in turn while the budget lasts. The main queue is polled
+//! on every tick whatever the budget says, so that backpressure never looks like a dead member; what is
+//! fetched ahead stays where it is.
+
+use std::{
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use rdkafka::{
+    Offset, TopicPartitionList,
+    config::FromClientConfigAndContext,
+    consumer::{BaseConsumer, CommitMode, Consumer, base_consumer::PartitionQueue},
+    error::KafkaError,
+    message::Message as _,
+    types::RDKafkaErrorCode,
+};
+use tokio::{
+    sync::{Notify, Semaphore, watch},
+    task::block_in_place,
+    time::MissedTickBehavior,
+};
+
+use super::{
+    ConsumerSettings, Effects, Envelope, Incoming,
+    context::{Context, Rebalance},
+    effects::{Completions, Finished, Ticket},
+    ledger::{Ledger, Received, decode_completed},
+    record::Unreadable,
+    runner::{Port, Runner, Task},
+};
+use crate::{
+    lifecycle::{ReadinessPart, Shutdown},
+    now_ms,
+};
+
+/// The main queue is served, commits are considered and deadlines checked this often.
+const TICK: Duration = Duration::from_millis(20);
+/// Records taken from one partition before the next has its turn.
+const TURN: usize = 32;
+/// How long committed offsets may take to read when partitions are assigned.
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(15);
+
+type Queue = PartitionQueue<Context>;
+
+/// One assigned partition.
+struct Slot<In> {
+    topic: Arc<str>,
+    partition: i32,
+    epoch: u32,
+    queue: Queue,
+    ledger: Ledger,
+    /// Dispatched or waiting for dispatch, and not finished.
+    in_work: usize,
+    /// The head of a delayed partition, until it is due.
+    held: Option<(i64, Task<In>)>,
+    committed: (i64, String),
+    revoked: bool,
+    /// Dropped with the slot: cancels what still runs.
+    cancel: watch::Sender<()>,
+}
+
+/// A revocation that waits for what is in work.
+struct Revocation {
+    partitions: Vec<(String, i32)>,
+    deadline: Instant,
+}
+
+struct Meters {
+    in_flight: metrics::Gauge,
+    received: metrics::Counter,
+    skipped: metrics::Counter,
+    lost: metrics::Counter,
+    rebalances: metrics::Counter,
+}
+
+struct Owner<R: Runner> {
+    settings: ConsumerSettings,
+    runner: Arc<R>,
+    consumer: Arc<BaseConsumer<Context>>,
+    port: Arc<Port>,
+    queue_filled: Arc<Notify>,
+    slots: Vec<Option<Slot<R::In>>>,
+    /// Where the next round of polling begins, so that every partition has its turn.
+    turn: usize,
+    /// Records may be waiting in partition queues.
+    maybe_filled: bool,
+    waiting: Vec<Task<R::In>>,
+    waiting_bytes: usize,
+    in_flight: usize,
+    in_flight_bytes: usize,
+    epochs: u32,
+    revocation: Option<Revocation>,
+    last_commit: Instant,
+    draining: bool,
+    ready: ReadinessPart,
+    meters: Meters,
+}
+
+pub(crate) async fn run<R: Runner>(
+    settings: ConsumerSettings,
+    runner: R,
+    effects: Effects,
+    ready: ReadinessPart,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let stage = settings.stage;
+    let consumer: BaseConsumer<Context> =
+        BaseConsumer::from_config_and_context(&settings.client_config(), Context::new(stage))
+            .with_context(|| format!("cannot make the consumer of {stage}"))?;
+    let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
+    consumer.subscribe(&topics)?;
+    let port = Port {
+        stage,
+        effects,
+        completions: Arc::new(Completions::default()),
+        shutdown: shutdown.clone(),
+        outcomes: std::sync::Mutex::default(),
+        panics: std::sync::Mutex::default(),
+    };
+    let owner = Owner {
+        runner: Arc::new(runner),
+        consumer: Arc::new(consumer),
+        port: Arc::new(port),
+        queue_filled: Arc::new(Notify::new()),
+        slots: Vec::new(),
+        turn: 0,
+        maybe_filled: false,
+        waiting: Vec::new(),
+        waiting_bytes: 0,
+        in_flight: 0,
+        in_flight_bytes: 0,
+        epochs: 0,
+        revocation: None,
+        last_commit: Instant::now(),
+        draining: false,
+        ready,
+        meters: Meters {
+            in_flight: metrics::gauge!("router_consumer_in_flight_records", "stage" => stage),
+            received: metrics::counter!("router_consumer_received_total", "stage" => stage),
+            skipped: metrics::counter!("router_consumer_skipped_finished_total", "stage" => stage),
+            lost: metrics::counter!("router_consumer_expired_records_total", "stage" => stage),
+            rebalances: metrics::counter!("router_consumer_rebalances_total", "stage" => stage),
+        },
+        settings,
+    };
+    owner.run(shutdown).await
+}
+
+impl<R: Runner> Owner<R> {
+    async fn run(mut self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let completions = Arc::clone(&self.port.completions);
+        let filled = Arc::clone(&self.queue_filled);
+        let permits = Arc::new(Semaphore::new(self.settings.parallel_batches));
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut drain_deadline = None;
+        let mut finished = Vec::new();
+        loop {
+            let head_due = self.next_head_due();
+            tokio::select! {
+                biased;
+                () = shutdown.wait(), if !self.draining => {
+                    self.draining = true;
+                    self.ready.set(false);
+                    self.drop_unstarted();
+                    drain_deadline = Some(Instant::now() + self.settings.drain_timeout);
+                }
+                _ = tick.tick() => self.tick()?,
+                () = completions.notify.notified() => {
+                    completions.take(&mut finished);
+                    self.complete(&mut finished).await;
+                }
+                permit = Arc::clone(&permits).acquire_owned(), if !self.waiting.is_empty() => {
+                    let permit = permit.context("the semaphore is never closed")?;
+                    let tasks = self.next_batch();
+                    let (runner, port) = (Arc::clone(&self.runner), Arc::clone(&self.port));
+                    tokio::spawn(async move {
+                        runner.run(tasks, port).await;
+                        drop(permit);
+                    });
+                }
+                () = filled.notified() => self.maybe_filled = true,
+                () = sleep_until(head_due), if head_due.is_some() => self.release_heads(),
+            }
+            self.pump();
+            if let Some(deadline) = drain_deadline
+                && (self.in_flight == 0 || Instant::now() >= deadline)
+            {
+                break;
+            }
+        }
+        self.close().await;
+        Ok(())
+    }
+
+    // --- polling ---
+
+    /// Reads partition queues in turn while the budget lasts.
+    fn pump(&mut self) {
+        while self.maybe_filled && !self.draining && self.has_budget() {
+            let count = self.slots.len();
+            let mut any = false;
+            for step in 0..count {
+                let index = (self.turn + step) % count;
+                for _ in 0..TURN {
+                    if !self.has_budget() {
+                        self.turn = index;
+                        return;
+                    }
+                    if !self.poll_slot(index) {
+                        break;
+                    }
+                    any = true;
+                }
+            }
+            self.turn = (self.turn + 1) % count.max(1);
+            self.maybe_filled = any;
+        }
+    }
+
+    fn has_budget(&self) -> bool {
+        self.in_flight < self.settings.max_in_flight
+            && self.in_flight_bytes < self.settings.max_in_flight_bytes
+            && self.waiting.len() < self.settings.max_batch
+            && self.waiting_bytes < self.settings.max_batch_bytes
+    }
+
+    /// Takes one record of a partition. False where there is none to take now.
+    fn poll_slot(&mut self, index: usize) -> bool {
+        let Some(slot) = &self.slots[index] else { return false };
+        if slot.revoked || slot.held.is_some() {
+            return false;
+        }
+        let incoming = match slot.queue.poll(Duration::ZERO) {
+            None => return false,
+            Some(Ok(message)) => Incoming::copy(Arc::clone(&slot.topic), &message),
+            Some(Err(error)) => {
+                self.partition_error(index, &error);
+                return true;
+            }
+        };
+        self.receive(index, incoming);
+        true
+    }
+
+    fn receive(&mut self, index: usize, incoming: Incoming) {
+        let Some(slot) = &mut self.slots[index] else { return };
+        match slot.ledger.receive(incoming.offset()) {
+            Received::New => {}
+            Received::AlreadyDone => {
+                self.meters.skipped.increment(1);
+                return;
+            }
+            Received::Repeated => return,
+        }
+        self.meters.received.increment(1);
+        let record = Arc::new(incoming);
+        let bytes = record.bytes();
+        let ticket = Ticket { slot: index, epoch: slot.epoch, offset: record.offset(), bytes };
+        slot.in_work += 1;
+        self.in_flight += 1;
+        self.in_flight_bytes += bytes;
+        let value = match self.runner.read(&record) {
+            Ok(value) => value,
+            Err(Unreadable(why)) => {
+                let outcome = self.runner.refuse(&record, "unreadable", why);
+                let port = Arc::clone(&self.port);
+                tokio::spawn(async move { port.finish(ticket, &record, outcome).await });
+                return;
+            }
+        };
+        let due_ms = self.runner.not_before_ms(&value);
+        let cancelled = slot.cancel.subscribe();
+        let task = Task { ticket, envelope: Envelope { value, record }, cancelled };
+        if due_ms > now_ms() {
+            // A held head is not in work: nobody waits for it when the partition is let go.
+            slot.in_work -= 1;
+            slot.held = Some((due_ms, task));
+            return;
+        }
+        self.waiting_bytes += bytes;
+        self.waiting.push(task);
+    }
+
+    fn next_batch(&mut self) -> Vec<Task<R::In>> {
+        self.waiting_bytes = 0;
+        std::mem::take(&mut self.waiting)
+    }
+
+    // --- delayed heads ---
+
+    fn next_head_due(&self) -> Option<i64> {
+        let heads = self.slots.iter().flatten().filter(|slot| !slot.revoked);
+        heads.filter_map(|slot| slot.held.as_ref().map(|(due, _)| *due)).min()
+    }
+
+    fn release_heads(&mut self) {
+        let now = now_ms();
+        for slot in self.slots.iter_mut().flatten() {
+            let due = slot.held.as_ref().is_some_and(|(due, _)| *due <= now);
+            if due && !slot.revoked && let Some((_, task)) = slot.held.take() {
+                slot.in_work += 1;
+                self.waiting_bytes += task.ticket.bytes;
+                self.waiting.push(task);
+            }
+        }
+        // What stands behind a released head may be due as well.
+        self.maybe_filled = true;
+    }
+
+    // --- completions ---
+
+    async fn complete(&mut self, finished: &mut Vec<Finished>) {
+        for one in finished.drain(..) {
+            match one {
+                Finished::Done(ticket) => self.settle(ticket),
+                Finished::Refused { ticket, record, detail, already_dead: false } => {
+                    let outcome = self.runner.refuse(&record, "effect_refused", detail);
+                    let port = Arc::clone(&self.port);
+                    tokio::spawn(async move { port.finish(ticket, &record, outcome).await });
+                }
+                Finished::Refused { ticket, record, detail, already_dead: true } => {
+                    tracing::error!(
+                        stage = self.settings.stage,
+                        topic = record.topic(),
+                        partition = record.partition(),
+                        offset = record.offset(),
+                        detail,
+                        "kafka refuses the dead letter; setting it aside without its body"
+                    );
+                    if record.payload().is_empty() {
+                        self.port.shutdown.fail("kafka refuses a dead letter without a body");
+                        continue;
+                    }
+                    let port = Arc::clone(&self.port);
+                    tokio::spawn(async move {
+                        let completions = &port.completions;
+                        port.effects
+                            .bury(port.stage, ticket, &record, detail, completions)
+                            .await;
+                    });
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, ticket: Ticket) {
+        self.in_flight -= 1;
+        self.in_flight_bytes -= ticket.bytes;
+        let Some(slot) = self.slots.get_mut(ticket.slot).and_then(Option::as_mut) else { return };
+        // A completion of an older assignment says nothing about this one.
+        if slot.epoch == ticket.epoch {
+            slot.in_work -= 1;
+            slot.ledger.complete(ticket.offset);
+        }
+    }
+
+    // --- ticks ---
+
+    fn tick(&mut self) -> anyhow::Result<()> {
+        self.serve_main_queue()?;
+        for rebalance in self.consumer.context().take_rebalances() {
+            self.meters.rebalances.increment(1);
+            match rebalance {
+                Rebalance::Assign(partitions) => self.assign(&partitions)?,
+                Rebalance::Revoke(partitions) => self.begin_revocation(partitions),
+            }
+        }
+        self.finish_revocation()?;
+        if self.last_commit.elapsed() >= self.settings.commit_interval {
+            self.commit(CommitMode::Async, |_| true);
+        }
+        self.meters.in_flight.set(self.in_flight as f64);
+        Ok(())
+    }
+
+    /// Serves callbacks. Records come this way only if they were fetched before their partition's queue
+    /// was split off; they are older than what stands there.
+    fn serve_main_queue(&mut self) -> anyhow::Result<()> {
+        let consumer = Arc::clone(&self.consumer);
+        // A rebalance ends the run: it is answered before anything else is read.
+        for _ in 0..64 {
+            match consumer.poll(Duration::ZERO) {
+                None => break,
+                Some(Ok(message)) => {
+                    let place = (message.topic(), message.partition());
+                    if let Some(index) = self.find(place.0, place.1)
+                        && let Some(slot) = &self.slots[index]
+                    {
+                        let incoming = Incoming::copy(Arc::clone(&slot.topic), &message);
+                        self.receive(index, incoming);
+                    }
+                }
+                Some(Err(error)) => self.consumer_error(&error),
+            }
+        }
+        let fatal = &consumer.context().fatal;
+        if let Some(reason) = fatal.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            bail!("consumer of {}: {reason}", self.settings.stage);
+        }
+        Ok(())
+    }
+
+    fn consumer_error(&self, error: &KafkaError) {
+        match error {
+            KafkaError::MessageConsumptionFatal(code) => {
+                let reason = format!("consumer of {}: {code}", self.settings.stage);
+                self.port.shutdown.fail(&reason);
+            }
+            // librdkafka goes on by itself; the topic may be about to be created.
+            error => tracing::warn!(stage = self.settings.stage, %error, "kafka consumer"),
+        }
+    }
+
+    /// An error that came through a partition's queue.
+    fn partition_error(&mut self, index: usize, error: &KafkaError) {
+        let Some(slot) = &mut self.slots[index] else { return };
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AutoOffsetReset) {
+            tracing::warn!(stage = self.settings.stage, topic = &*slot.topic, partition = slot.partition, %error, "kafka consumer");
+            return;
+        }
+        // The next record is gone: retention was shorter than our lag, or the topic was made anew. What is
+        // lost cannot be had back; it is said loudly and counted, and the rest goes on.
+        let consumer = &self.consumer;
+        let (topic, partition) = (&*slot.topic, slot.partition);
+        let low = block_in_place(|| consumer.fetch_watermarks(topic, partition, COMMITTED_TIMEOUT))
+            .map(|(low, _)| low);
+        let frontier = slot.ledger.frontier();
+        let low = match low {
+            Ok(low) => low,
+            Err(error) => {
+                tracing::error!(topic, partition, %error, "cannot find where the partition begins");
+                return;
+            }
+        };
+        let gone = (low - frontier).max(0);
+        tracing::error!(
+            stage = self.settings.stage,
+            topic,
+            partition,
+            committed = frontier,
+            begins = low,
+            records_expired = gone,
+            "the committed offset no longer exists: records expired before they were read; going on where the partition begins"
+        );
+        self.meters.lost.increment(u64::try_from(gone).unwrap_or(0));
+        let seek = block_in_place(|| {
+            consumer.seek(topic, partition, Offset::Offset(low), COMMITTED_TIMEOUT)
+        });
+        if let Err(error) = seek {
+            tracing::error!(topic, partition, %error, "cannot seek to where the partition begins");
+        }
+        slot.ledger = Ledger::new(low, decode_completed("", low));
+        // Completions of what was in work belong to the old ledger.
+        self.epochs += 1;
+        slot.epoch = self.epochs;
+        slot.in_work = 0;
+    }
+
+    // --- rebalances ---
+
+    fn find(&self, topic: &str, partition: i32) -> Option<usize> {
+        self.slots.iter().position(|slot| {
+            slot.as_ref().is_some_and(|s| s.partition == partition && &*s.topic == topic)
+        })
+    }
+
+    fn assign(&mut self, partitions: &[(String, i32)]) -> anyhow::Result<()> {
+        let mut wanted = TopicPartitionList::new();
+        for (topic, partition) in partitions {
+            wanted.add_partition(topic, *partition);
+        }
+        let committed = self.committed(wanted)?;
+        let mut start = TopicPartitionList::new();
+        for element in committed.elements() {
+            let (topic, partition) = (element.topic(), element.partition());
+            // Split off before the fetcher starts, so that nothing arrives on the main queue.
+            let Some(mut queue) = self.consumer.split_partition_queue(topic, partition) else {
+                bail!("no queue for {topic}/{partition}");
+            };
+            let filled = Arc::clone(&self.queue_filled);
+            queue.set_nonempty_callback(move || filled.notify_one());
+            let (position, offset) = match element.offset() {
+                Offset::Offset(offset) => (offset, Offset::Offset(offset)),
+                _ => (0, Offset::Beginning),
+            };
+            start.add_partition_offset(topic, partition, offset)?;
+            let restored = decode_completed(element.metadata(), position);
+            self.epochs += 1;
+            let slot = Slot {
+                topic: topic.into(),
+                partition,
+                epoch: self.epochs,
+                queue,
+                ledger: Ledger::new(position, restored),
+                in_work: 0,
+                held: None,
+                committed: (position, element.metadata().to_owned()),
+                revoked: false,
+                cancel: watch::Sender::new(()),
+            };
+            match self.slots.iter().position(Option::is_none) {
+                Some(free) => self.slots[free] = Some(slot),
+                None => self.slots.push(Some(slot)),
+            }
+        }
+        self.consumer.incremental_assign(&start)?;
+        self.maybe_filled = true;
+        self.ready.set(!self.draining);
+        tracing::info!(stage = self.settings.stage, added = partitions.len(), owned = self.owned(), "partitions assigned");
+        Ok(())
+    }
+
+    /// Committed offsets with their metadata. The coordinator may be moving: tried until it answers.
+    fn committed(&self, wanted: TopicPartitionList) -> anyhow::Result<TopicPartitionList> {
+        let mut last = None;
+        for _ in 0..8 {
+            let asked = wanted.clone();
+            match block_in_place(|| self.consumer.committed_offsets(asked, COMMITTED_TIMEOUT)) {
+                Ok(committed) => return Ok(committed),
+                Err(error) => {
+                    tracing::warn!(stage = self.settings.stage, %error, "cannot read committed offsets; trying again");
+                    last = Some(error);
+                    block_in_place(|| std::thread::sleep(Duration::from_millis(250)));
+                }
+            }
+        }
+        Err(last.map_or_else(|| anyhow::anyhow!("no answer"), Into::into))
+            .context("cannot read committed offsets")
+    }
+
+    fn begin_revocation(&mut self, partitions: Vec<(String, i32)>) {
+        for (topic, partition) in &partitions {
+            if let Some(slot) = self.find(topic, *partition).and_then(|i| self.slots[i].as_mut()) {
+                slot.revoked = true;
+            }
+        }
+        self.drop_unstarted();
+        let deadline = Instant::now() + self.settings.drain_timeout;
+        self.revocation = Some(Revocation { partitions, deadline });
+    }
+
+    /// Forgets records that were received and not begun, of revoked partitions, or of all while draining.
+    fn drop_unstarted(&mut self) {
+        let draining = self.draining;
+        let mut dropped = Vec::new();
+        for slot in self.slots.iter_mut().flatten() {
+            if (slot.revoked || draining) && let Some((_, task)) = slot.held.take() {
+                slot.in_work += 1;
+                dropped.push(task.ticket);
+            }
+        }
+        let slots = &self.slots;
+        let gone = |ticket: &Ticket| {
+            draining || slots[ticket.slot].as_ref().is_none_or(|slot| slot.revoked)
+        };
+        let (drop_now, keep) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition::<Vec<_>, _>(|task| gone(&task.ticket));
+        dropped.extend(drop_now.iter().map(|task| task.ticket));
+        self.waiting = keep;
+        self.waiting_bytes = self.waiting.iter().map(|task| task.ticket.bytes).sum();
+        for ticket in dropped {
+            self.in_flight -= 1;
+            self.in_flight_bytes -= ticket.bytes;
+            if let Some(slot) = &mut self.slots[ticket.slot] {
+                slot.in_work -= 1;
+            }
+        }
+    }
+
+    /// Lets revoked partitions go once nothing is in work, or when the deadline has passed.
+    fn finish_revocation(&mut self) -> anyhow::Result<()> {
+        let Some(revocation) = &self.revocation else { return Ok(()) };
+        let lost = self.consumer.assignment_lost();
+        let in_work: usize =
+            self.slots.iter().flatten().filter(|slot| slot.revoked).map(|slot| slot.in_work).sum();
+        if in_work > 0 && !lost && Instant::now() < revocation.deadline {
+            return Ok(());
+        }
+        if in_work > 0 {
+            tracing::warn!(stage = self.settings.stage, in_work, lost, "partitions let go while records are in work; these will be repeated");
+        }
+        if !lost {
+            self.commit(CommitMode::Sync, |slot| slot.revoked);
+        }
+        let Some(revocation) = self.revocation.take() else { return Ok(()) };
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in &revocation.partitions {
+            list.add_partition(topic, *partition);
+        }
+        for slot in &mut self.slots {
+            if slot.as_ref().is_some_and(|slot| slot.revoked) {
+                *slot = None;
+            }
+        }
+        self.consumer.incremental_unassign(&list)?;
+        tracing::info!(stage = self.settings.stage, removed = revocation.partitions.len(), owned = self.owned(), "partitions revoked");
+        Ok(())
+    }
+
+    fn owned(&self) -> usize {
+        self.slots.iter().flatten().count()
+    }
+
+    // --- commits ---
+
+    /// Commits every chosen partition whose frontier or finished set has changed.
+    fn commit(&mut self, mode: CommitMode, chosen: impl Fn(&Slot<R::In>) -> bool) {
+        self.last_commit = Instant::now();
+        let all = self.consumer.context().commit_again.swap(false, Ordering::Relaxed);
+        let mut list = TopicPartitionList::new();
+        for slot in self.slots.iter_mut().flatten().filter(|slot| chosen(slot)) {
+            let state = (slot.ledger.frontier(), slot.ledger.metadata());
+            if state == slot.committed && !all {
+                continue;
+            }
+            let mut element = list.add_partition(&slot.topic, slot.partition);
+            if element.set_offset(Offset::Offset(state.0)).is_ok() {
+                element.set_metadata(&state.1);
+                slot.committed = state;
+            }
+        }
+        if list.count() == 0 {
+            return;
+        }
+        let committed = match mode {
+            CommitMode::Async => self.consumer.commit(&list, mode),
+            CommitMode::Sync => block_in_place(|| self.consumer.commit(&list, mode)),
+        };
+        if let Err(error) = committed {
+            self.consumer.context().commit_failed(&error);
+        }
+    }
+
+    // --- the end ---
+
+    async fn close(mut self) {
+        if self.in_flight > 0 {
+            tracing::warn!(stage = self.settings.stage, in_flight = self.in_flight, "stopping while records are in work; these will be repeated");
+        }
+        self.commit(CommitMode::Sync, |_| true);
+        self.consumer.context().closing.store(true, Ordering::Release);
+        let unanswered = self.consumer.context().take_rebalances();
+        self.slots.clear();
+        let (consumer, revocation) = (self.consumer, self.revocation);
+        let closed = tokio::task::spawn_blocking(move || {
+            // A rebalance that was noted and not answered would block the close for ever.
+            let pending = unanswered.into_iter().map(|rebalance| match rebalance {
+                Rebalance::Assign(_) => Vec::new(),
+                Rebalance::Revoke(partitions) => partitions,
+            });
+            for partitions in pending.chain(revocation.map(|revocation| revocation.partitions)) {
+                let mut list = TopicPartitionList::new();
+                partitions.iter().for_each(|(topic, partition)| {
+                    list.add_partition(topic, *partition);
+                });
+                consumer.incremental_unassign(&list).ok();
+            }
+            drop(consumer);
+        });
+        closed.await.ok();
+        tracing::info!(stage = self.settings.stage, "consumer closed");
+    }
+}
+
+async fn sleep_until(due_ms: Option<i64>) {
+    let wait = due_ms.map_or(0, |due| (due - now_ms()).max(0));
+    tokio::time::sleep(Duration::from_millis(u64::try_from(wait).unwrap_or(0))).await;
+}
