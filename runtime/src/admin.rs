@@ -15,13 +15,19 @@ use crate::{
 /// The three routes, to be merged into a router or served alone.
 pub fn routes(readiness: Readiness) -> Router {
     let ready = move || async move {
-        let parts: serde_json::Map<_, _> =
-            readiness.parts().into_iter().map(|(name, ready)| (name, json!(ready))).collect();
+        let parts: serde_json::Map<_, _> = readiness
+            .parts()
+            .into_iter()
+            .map(|(name, ready)| (name, json!(ready)))
+            .collect();
         let status = match readiness.is_ready() {
             true => StatusCode::OK,
             false => StatusCode::SERVICE_UNAVAILABLE,
         };
-        (status, Json(json!({ "ready": status == StatusCode::OK, "parts": parts })))
+        (
+            status,
+            Json(json!({ "ready": status == StatusCode::OK, "parts": parts })),
+        )
     };
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -31,7 +37,10 @@ pub fn routes(readiness: Readiness) -> Router {
 
 async fn metrics() -> impl IntoResponse {
     process_metrics();
-    ([("content-type", "text/plain; version=0.0.4")], telemetry::render_metrics())
+    (
+        [("content-type", "text/plain; version=0.0.4")],
+        telemetry::render_metrics(),
+    )
 }
 
 /// Resident memory and CPU time, from the operating system's own accounting.
@@ -46,7 +55,9 @@ fn process_metrics() {
 
 fn resident_kb() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().trim_end_matches("kB").trim().parse().ok()
 }
 
@@ -65,7 +76,9 @@ fn cpu_seconds() -> Option<f64> {
 /// # Errors
 /// The address is taken or not ours.
 pub async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}"))
+    TcpListener::bind(addr)
+        .await
+        .with_context(|| format!("cannot listen on {addr}"))
 }
 
 /// Serves the three routes until `shutdown`.
@@ -78,7 +91,9 @@ pub async fn serve(listener: TcpListener, readiness: Readiness, shutdown: Shutdo
         }
     });
     let stop = async move { shutdown.wait().await };
-    let served = axum::serve(listener, routes(readiness)).with_graceful_shutdown(stop).await;
+    let served = axum::serve(listener, routes(readiness))
+        .with_graceful_shutdown(stop)
+        .await;
     if let Err(error) = served {
         tracing::error!(%error, "admin listener ended");
     }

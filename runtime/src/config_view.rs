@@ -59,7 +59,9 @@ impl ConfigPosition {
         }
         let (consumer, topic) = (Arc::clone(&self.consumer), Arc::clone(&self.topic));
         let end = tokio::task::spawn_blocking(move || {
-            consumer.fetch_watermarks(&topic, 0, BROKER_TIMEOUT).map(|(_, end)| end)
+            consumer
+                .fetch_watermarks(&topic, 0, BROKER_TIMEOUT)
+                .map(|(_, end)| end)
         });
         let Ok(Ok(end)) = end.await else { return };
         let target = offset.min(end);
@@ -88,8 +90,9 @@ pub fn follow<V: View>(
         ("auto.offset.reset", "earliest"),
         ("fetch.wait.max.ms", "100"),
     ]);
-    let consumer: BaseConsumer =
-        config.create().context("cannot make the consumer of the config topic")?;
+    let consumer: BaseConsumer = config
+        .create()
+        .context("cannot make the consumer of the config topic")?;
     let consumer = Arc::new(consumer);
     let topic: Arc<str> = settings.names().config.into();
     let (sender, receiver) = watch::channel(0);
@@ -108,7 +111,11 @@ pub fn follow<V: View>(
         .name("config-view".into())
         .spawn(move || follower.run(&shutdown))
         .context("cannot start a thread")?;
-    Ok(ConfigPosition { position: receiver, consumer, topic })
+    Ok(ConfigPosition {
+        position: receiver,
+        consumer,
+        topic,
+    })
 }
 
 struct Follower<V> {
@@ -125,7 +132,9 @@ struct Follower<V> {
 
 impl<V: View> Follower<V> {
     fn run(mut self, shutdown: &Shutdown) {
-        let Some(end) = self.start(shutdown) else { return };
+        let Some(end) = self.start(shutdown) else {
+            return;
+        };
         let mut complete = false;
         while !shutdown.requested() {
             // The borrow of the consumer must end before `self` is used mutably.
@@ -139,11 +148,15 @@ impl<V: View> Follower<V> {
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => {
                     let position = consumer.position().ok();
-                    let position = position.and_then(|list| list.elements().first()?.offset().to_raw());
+                    let position =
+                        position.and_then(|list| list.elements().first()?.offset().to_raw());
                     // Transaction markers lie behind the last record: only this tells that they are passed.
                     self.set_position(position.unwrap_or(end).max(end));
                     if !self.marker {
-                        tracing::error!(topic = &*self.topic, "the config topic holds no marker record: it is empty or was emptied; run `control-plane config republish`");
+                        tracing::error!(
+                            topic = &*self.topic,
+                            "the config topic holds no marker record: it is empty or was emptied; run `control-plane config republish`"
+                        );
                     }
                 }
                 Some(Err(error)) => {
@@ -154,7 +167,11 @@ impl<V: View> Follower<V> {
             if !complete && self.marker && *self.position.borrow() >= end {
                 complete = true;
                 self.ready.set(true);
-                tracing::info!(position = *self.position.borrow(), settings = self.versions.len(), "config view is complete");
+                tracing::info!(
+                    position = *self.position.borrow(),
+                    settings = self.versions.len(),
+                    "config view is complete"
+                );
             }
         }
     }
@@ -163,7 +180,10 @@ impl<V: View> Follower<V> {
     fn start(&self, shutdown: &Shutdown) -> Option<i64> {
         let mut said = false;
         while !shutdown.requested() {
-            match self.consumer.fetch_watermarks(&self.topic, 0, BROKER_TIMEOUT) {
+            match self
+                .consumer
+                .fetch_watermarks(&self.topic, 0, BROKER_TIMEOUT)
+            {
                 Ok((_, end)) => {
                     let mut list = TopicPartitionList::new();
                     let added = list.add_partition_offset(&self.topic, 0, Offset::Beginning);
@@ -213,9 +233,16 @@ impl<V: View> Follower<V> {
         let record: ConfigRecord<'_> =
             serde_json::from_slice(value).map_err(|error| error.to_string())?;
         if record.reader > READER_VERSION {
-            return Err(format!("needs a reader of version {}, this is {READER_VERSION}", record.reader));
+            return Err(format!(
+                "needs a reader of version {}, this is {READER_VERSION}",
+                record.reader
+            ));
         }
-        if self.versions.get(key).is_some_and(|known| *known > record.version) {
+        if self
+            .versions
+            .get(key)
+            .is_some_and(|known| *known > record.version)
+        {
             return Ok(());
         }
         self.view.apply(kind, id, Some(record.value.get()))?;

@@ -62,7 +62,9 @@ pub fn parse_sha256_hex(hex: &str) -> Option<[u8; 32]> {
 #[must_use]
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    SystemRandom::new().fill(&mut bytes).expect("the operating system gives random bytes");
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .expect("the operating system gives random bytes");
     bytes
 }
 
@@ -88,8 +90,12 @@ impl MasterKey {
     /// # Errors
     /// It is set and is not that.
     pub fn from_env() -> anyhow::Result<Option<Self>> {
-        let Some(text) = env::text("MASTER_KEY") else { return Ok(None) };
-        let bytes = STANDARD.decode(text.trim()).context("MASTER_KEY is not base64")?;
+        let Some(text) = env::text("MASTER_KEY") else {
+            return Ok(None);
+        };
+        let bytes = STANDARD
+            .decode(text.trim())
+            .context("MASTER_KEY is not base64")?;
         let Ok(bytes) = <[u8; 32]>::try_from(bytes) else {
             bail!("MASTER_KEY must be 32 bytes in base64: make one with `openssl rand -base64 32`");
         };
@@ -116,7 +122,9 @@ impl MasterKey {
     /// # Errors
     /// Another form, another key, another context, or changed text.
     pub fn open(&self, sealed: &str, context: &str) -> Result<Vec<u8>, CryptoError> {
-        let text = sealed.strip_prefix(SEALED_PREFIX).ok_or(CryptoError::Form)?;
+        let text = sealed
+            .strip_prefix(SEALED_PREFIX)
+            .ok_or(CryptoError::Form)?;
         let whole = STANDARD.decode(text).map_err(|_| CryptoError::Form)?;
         let (nonce, sealed) = whole.split_at_checked(NONCE_LEN).ok_or(CryptoError::Form)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| CryptoError::Form)?;
@@ -184,11 +192,24 @@ mod tests {
     fn a_secret_opens_only_with_its_key_and_context() {
         let key = MasterKey::new(&[7; 32]);
         let sealed = key.seal(b"whsec_abc", "destination-1");
-        assert_eq!(key.open(&sealed, "destination-1").as_deref(), Ok(&b"whsec_abc"[..]));
-        assert_eq!(key.open(&sealed, "destination-2"), Err(CryptoError::Refused));
-        assert_eq!(MasterKey::new(&[8; 32]).open(&sealed, "destination-1"), Err(CryptoError::Refused));
+        assert_eq!(
+            key.open(&sealed, "destination-1").as_deref(),
+            Ok(&b"whsec_abc"[..])
+        );
+        assert_eq!(
+            key.open(&sealed, "destination-2"),
+            Err(CryptoError::Refused)
+        );
+        assert_eq!(
+            MasterKey::new(&[8; 32]).open(&sealed, "destination-1"),
+            Err(CryptoError::Refused)
+        );
         assert_eq!(key.open("plain", "destination-1"), Err(CryptoError::Form));
-        assert_ne!(sealed, key.seal(b"whsec_abc", "destination-1"), "nonces differ");
+        assert_ne!(
+            sealed,
+            key.seal(b"whsec_abc", "destination-1"),
+            "nonces differ"
+        );
     }
 
     #[test]
@@ -206,7 +227,10 @@ mod tests {
     fn hashes_read_back() {
         // FIPS 180-4 example.
         let hex = sha256_hex(b"abc");
-        assert_eq!(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            hex,
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
         assert_eq!(parse_sha256_hex(&hex), Some(sha256(b"abc")));
         assert_eq!(parse_sha256_hex("zz"), None);
     }

@@ -21,7 +21,9 @@ where
 {
     match text(name) {
         None => Ok(default),
-        Some(value) => value.parse().map_err(|error| anyhow!("{name}={value:?}: {error}")),
+        Some(value) => value
+            .parse()
+            .map_err(|error| anyhow!("{name}={value:?}: {error}")),
     }
 }
 

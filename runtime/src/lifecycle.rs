@@ -31,7 +31,9 @@ impl Default for Shutdown {
 impl Shutdown {
     #[must_use]
     pub fn new() -> Self {
-        Self { state: watch::Sender::new(State::Running) }
+        Self {
+            state: watch::Sender::new(State::Running),
+        }
     }
 
     /// Triggered by SIGTERM or SIGINT. A second signal ends the process at once.
@@ -108,8 +110,10 @@ impl Shutdown {
 /// Ready when every named part is.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
-    parts: Arc<Mutex<Vec<(String, Arc<AtomicBool>)>>>,
+    parts: Arc<Mutex<Vec<Named>>>,
 }
+
+type Named = (String, Arc<AtomicBool>);
 
 /// One part of a [`Readiness`]; not ready at first.
 #[derive(Clone, Debug)]
@@ -135,18 +139,25 @@ impl Readiness {
 
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.lock().iter().all(|(_, ready)| ready.load(Ordering::Relaxed))
+        self.lock()
+            .iter()
+            .all(|(_, ready)| ready.load(Ordering::Relaxed))
     }
 
     /// Each part and whether it is ready.
     #[must_use]
     pub fn parts(&self) -> Vec<(String, bool)> {
         let parts = self.lock();
-        parts.iter().map(|(name, ready)| (name.clone(), ready.load(Ordering::Relaxed))).collect()
+        parts
+            .iter()
+            .map(|(name, ready)| (name.clone(), ready.load(Ordering::Relaxed)))
+            .collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(String, Arc<AtomicBool>)>> {
-        self.parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Named>> {
+        self.parts
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

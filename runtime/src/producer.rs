@@ -93,7 +93,9 @@ pub struct Producer<S: AckSink> {
 
 impl<S: AckSink> Clone for Producer<S> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
     }
 }
 
@@ -105,7 +107,9 @@ impl<S: AckSink> Producer<S> {
         config.set_log_level(RDKafkaLogLevel::Warning);
         let context = Context { sink, shutdown };
         let inner = ThreadedProducer::from_config_and_context(&config, context)?;
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Puts a record into the local queue; its fate is told to the sink. Never blocks.
@@ -121,8 +125,10 @@ impl<S: AckSink> Producer<S> {
         headers: OwnedHeaders,
         token: S::Token,
     ) -> Result<(), (Failure, S::Token)> {
-        let mut record =
-            BaseRecord::with_opaque_to(topic, token).key(key).payload(payload).headers(headers);
+        let mut record = BaseRecord::with_opaque_to(topic, token)
+            .key(key)
+            .payload(payload)
+            .headers(headers);
         record.partition = partition;
         match self.inner.send(record) {
             Ok(()) => Ok(()),
@@ -137,9 +143,16 @@ impl<S: AckSink> Producer<S> {
     }
 
     /// The client underneath, for metadata.
-    pub fn fetch_partition_count(&self, topic: &str, timeout: std::time::Duration) -> anyhow::Result<usize> {
+    pub fn fetch_partition_count(
+        &self,
+        topic: &str,
+        timeout: std::time::Duration,
+    ) -> anyhow::Result<usize> {
         let metadata = self.inner.client().fetch_metadata(Some(topic), timeout)?;
-        Ok(metadata.topics().first().map_or(0, |topic| topic.partitions().len()))
+        Ok(metadata
+            .topics()
+            .first()
+            .map_or(0, |topic| topic.partitions().len()))
     }
 }
 
@@ -154,7 +167,10 @@ impl HeaderList {
 
     pub fn put(&mut self, name: &str, value: &[u8]) {
         if let Some(headers) = self.0.take() {
-            self.0 = Some(headers.insert(Header { key: name, value: Some(value) }));
+            self.0 = Some(headers.insert(Header {
+                key: name,
+                value: Some(value),
+            }));
         }
     }
 

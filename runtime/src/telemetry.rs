@@ -8,8 +8,9 @@ use tracing_subscriber::EnvFilter;
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 
 /// Upper bounds of latency buckets in seconds: 1 ms to 60 s.
-const SECONDS: [f64; 15] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+const SECONDS: [f64; 15] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
 
 /// Installs the log subscriber (`RUST_LOG`, `LOG_FORMAT=text|json`) and the metrics recorder.
 /// Later calls change nothing.
@@ -17,13 +18,19 @@ pub fn init(service: &'static str) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,librdkafka=warn,rdkafka=warn"));
     let json = crate::env::text("LOG_FORMAT").as_deref() == Some("json");
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A subscriber that is already installed (tests) stays.
     if json {
         builder.json().flatten_event(true).try_init().ok();
     } else {
         let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        builder.with_ansi(terminal).with_target(false).try_init().ok();
+        builder
+            .with_ansi(terminal)
+            .with_target(false)
+            .try_init()
+            .ok();
     }
     METRICS.get_or_init(|| {
         let recorder = PrometheusBuilder::new()
@@ -41,7 +48,10 @@ pub fn init(service: &'static str) {
 /// All metrics in Prometheus' text format; empty before [`init`].
 #[must_use]
 pub fn render_metrics() -> String {
-    METRICS.get().map(PrometheusHandle::render).unwrap_or_default()
+    METRICS
+        .get()
+        .map(PrometheusHandle::render)
+        .unwrap_or_default()
 }
 
 /// Folds histogram samples into their buckets. To be called every few seconds, so that samples do not

@@ -1,4 +1,4 @@
-//! What librdkafka tells a consumer: rebalances, commits, statistics.
+//! What librdkafka tells a consumer: rebalances, errors, statistics.
 //!
 //! A rebalance is only noted here; the owner answers it when it has drained. Once the consumer is
 //! closing there is no owner any more, and the answer is given at once.
@@ -11,7 +11,7 @@ use std::sync::{
 use rdkafka::{
     ClientContext, Statistics, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
-    error::{KafkaError, KafkaResult},
+    error::KafkaError,
     types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
 
@@ -26,11 +26,8 @@ pub(crate) enum Rebalance {
 pub(crate) struct Context {
     stage: &'static str,
     rebalances: Mutex<Vec<Rebalance>>,
-    /// A commit failed and is to be made again.
-    pub(crate) commit_again: AtomicBool,
     pub(crate) closing: AtomicBool,
     pub(crate) fatal: Mutex<Option<String>>,
-    commit_errors: metrics::Counter,
 }
 
 impl Context {
@@ -38,25 +35,18 @@ impl Context {
         Self {
             stage,
             rebalances: Mutex::default(),
-            commit_again: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             fatal: Mutex::default(),
-            commit_errors: metrics::counter!("router_consumer_commit_errors_total", "stage" => stage),
         }
     }
 
     pub(crate) fn take_rebalances(&self) -> Vec<Rebalance> {
-        std::mem::take(&mut self.rebalances.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub(crate) fn commit_failed(&self, error: &KafkaError) {
-        // Nothing to commit is no failure; a partition that moved on is committed by its new owner.
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::NoOffset) {
-            return;
-        }
-        self.commit_errors.increment(1);
-        self.commit_again.store(true, Ordering::Relaxed);
-        tracing::warn!(stage = self.stage, %error, "offsets were not committed; trying again");
+        std::mem::take(
+            &mut self
+                .rebalances
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 }
 
@@ -70,8 +60,13 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
-        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
-        let lag: i64 = partitions.map(|partition| partition.consumer_lag.max(0)).sum();
+        let partitions = statistics
+            .topics
+            .values()
+            .flat_map(|topic| topic.partitions.values());
+        let lag: i64 = partitions
+            .map(|partition| partition.consumer_lag.max(0))
+            .sum();
         metrics::gauge!("router_consumer_lag_records", "stage" => self.stage).set(lag as f64);
     }
 }
@@ -92,14 +87,18 @@ impl ConsumerContext for Context {
             return;
         }
         let named = partitions.elements();
-        let named = named.iter().map(|p| (p.topic().to_owned(), p.partition())).collect();
-        let rebalance = if assign { Rebalance::Assign(named) } else { Rebalance::Revoke(named) };
-        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push(rebalance);
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            self.commit_failed(&error);
-        }
+        let named = named
+            .iter()
+            .map(|p| (p.topic().to_owned(), p.partition()))
+            .collect();
+        let rebalance = if assign {
+            Rebalance::Assign(named)
+        } else {
+            Rebalance::Revoke(named)
+        };
+        self.rebalances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(rebalance);
     }
 }

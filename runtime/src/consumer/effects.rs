@@ -45,7 +45,12 @@ pub(crate) enum Finished {
     /// Everything is acknowledged.
     Done(Ticket),
     /// Kafka refuses an effect for good: the original goes to the dead letters instead.
-    Refused { ticket: Ticket, record: Arc<Incoming>, detail: String, already_dead: bool },
+    Refused {
+        ticket: Ticket,
+        record: Arc<Incoming>,
+        detail: String,
+        already_dead: bool,
+    },
 }
 
 impl Completions {
@@ -133,7 +138,9 @@ impl Effects {
         let mut config = settings.producer_config();
         // A worker's offset waits behind its effects, so it waits as long as Kafka takes.
         config.set("message.timeout.ms", "0");
-        let sink = Arc::new(EffectSink { shutdown: shutdown.clone() });
+        let sink = Arc::new(EffectSink {
+            shutdown: shutdown.clone(),
+        });
         Ok(Self {
             producer: Producer::new(&config, sink, shutdown.clone())?,
             dead_letter: settings.names().dead_letter.into(),
@@ -149,7 +156,11 @@ impl Effects {
         outcome: Outcome,
         completions: &Arc<Completions>,
     ) {
-        let Outcome { label: _, mut records, dead } = outcome;
+        let Outcome {
+            label: _,
+            mut records,
+            dead,
+        } = outcome;
         if let Some(dead) = &dead {
             records.push(self.dead_letter_record(stage, record, dead, true));
         }
@@ -209,7 +220,11 @@ impl Effects {
         detail: String,
         completions: &Arc<Completions>,
     ) {
-        let dead = Dead { reason: "effect_refused", detail, project_id: None };
+        let dead = Dead {
+            reason: "effect_refused",
+            detail,
+            project_id: None,
+        };
         let letter = self.dead_letter_record(stage, record, &dead, false);
         let pending = Arc::new(Pending {
             remaining: AtomicUsize::new(2),
@@ -251,7 +266,11 @@ impl Effects {
             topic: Arc::clone(&self.dead_letter),
             partition: None,
             key: record.key().to_vec(),
-            payload: if with_body { record.payload_bytes() } else { Bytes::new() },
+            payload: if with_body {
+                record.payload_bytes()
+            } else {
+                Bytes::new()
+            },
             headers,
         }
     }

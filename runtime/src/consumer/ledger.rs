@@ -43,7 +43,12 @@ impl Ledger {
     /// Starts at `position`, the offset that is read next, with what had finished above it.
     #[must_use]
     pub fn new(position: i64, restored: CompletedSet) -> Self {
-        Self { next: position, open: VecDeque::new(), restored, unfinished: 0 }
+        Self {
+            next: position,
+            open: VecDeque::new(),
+            restored,
+            unfinished: 0,
+        }
     }
 
     pub fn receive(&mut self, offset: i64) -> Received {
@@ -63,7 +68,10 @@ impl Ledger {
 
     /// Marks a received offset as finished. One that is not open is ignored.
     pub fn complete(&mut self, offset: i64) {
-        let Ok(index) = self.open.binary_search_by_key(&offset, |entry| entry.offset) else {
+        let Ok(index) = self
+            .open
+            .binary_search_by_key(&offset, |entry| entry.offset)
+        else {
             return;
         };
         let entry = &mut self.open[index];
@@ -105,7 +113,13 @@ impl Ledger {
             let separator = if text.is_empty() { VERSION } else { "," };
             let before = text.len();
             // Writing to a String cannot fail.
-            write!(text, "{separator}{},{}", run.start - at, run.end - run.start).ok();
+            write!(
+                text,
+                "{separator}{},{}",
+                run.start - at,
+                run.end - run.start
+            )
+            .ok();
             if text.len() > METADATA_LIMIT {
                 text.truncate(before);
                 break;
@@ -148,7 +162,9 @@ impl CompletedSet {
     #[must_use]
     pub fn contains(&self, offset: i64) -> bool {
         let after = self.runs.partition_point(|run| run.end <= offset);
-        self.runs.get(after).is_some_and(|run| run.contains(&offset))
+        self.runs
+            .get(after)
+            .is_some_and(|run| run.contains(&offset))
     }
 
     #[must_use]
@@ -162,8 +178,12 @@ impl CompletedSet {
 #[must_use]
 pub fn decode_completed(metadata: &str, frontier: i64) -> CompletedSet {
     let mut runs = Vec::new();
-    let Some(text) = metadata.strip_prefix(VERSION) else { return CompletedSet::default() };
-    let mut lengths = text.split(',').map(|length| length.parse::<i64>().ok().filter(|n| *n >= 0));
+    let Some(text) = metadata.strip_prefix(VERSION) else {
+        return CompletedSet::default();
+    };
+    let mut lengths = text
+        .split(',')
+        .map(|length| length.parse::<i64>().ok().filter(|n| *n >= 0));
     let mut at = frontier;
     while let (Some(unfinished), Some(finished)) = (lengths.next(), lengths.next()) {
         let (Some(unfinished), Some(finished)) = (unfinished, finished) else {
@@ -222,8 +242,9 @@ mod tests {
         before.complete(13);
         let restored = decode_completed(&before.metadata(), before.frontier());
         let mut after = Ledger::new(before.frontier(), restored);
-        let again: Vec<i64> =
-            (10..=14).filter(|offset| after.receive(*offset) == Received::New).collect();
+        let again: Vec<i64> = (10..=14)
+            .filter(|offset| after.receive(*offset) == Received::New)
+            .collect();
         assert_eq!(again, [10, 12, 14]);
     }
 
@@ -246,7 +267,10 @@ mod tests {
     fn metadata_never_exceeds_what_the_broker_takes() {
         let offsets: Vec<i64> = (0..20_000).collect();
         let mut ledger = ledger(&offsets);
-        offsets.iter().filter(|offset| *offset % 2 == 1).for_each(|offset| ledger.complete(*offset));
+        offsets
+            .iter()
+            .filter(|offset| *offset % 2 == 1)
+            .for_each(|offset| ledger.complete(*offset));
         let text = ledger.metadata();
         assert!(text.len() <= METADATA_LIMIT);
         let set = decode_completed(&text, ledger.frontier());

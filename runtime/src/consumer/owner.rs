@@ -14,13 +14,13 @@ use rdkafka::{
     Offset, TopicPartitionList,
     config::FromClientConfigAndContext,
     consumer::{BaseConsumer, CommitMode, Consumer, base_consumer::PartitionQueue},
-    error::KafkaError,
+    error::{KafkaError, KafkaResult},
     message::Message as _,
     types::RDKafkaErrorCode,
 };
 use tokio::{
     sync::{Notify, Semaphore, watch},
-    task::block_in_place,
+    task::{JoinHandle, block_in_place},
     time::MissedTickBehavior,
 };
 
@@ -57,7 +57,7 @@ struct Slot<In> {
     in_work: usize,
     /// The head of a delayed partition, until it is due.
     held: Option<(i64, Task<In>)>,
-    committed: (i64, String),
+    committed: State,
     revoked: bool,
     /// Dropped with the slot: cancels what still runs.
     cancel: watch::Sender<()>,
@@ -75,6 +75,17 @@ struct Meters {
     skipped: metrics::Counter,
     lost: metrics::Counter,
     rebalances: metrics::Counter,
+    commit_errors: metrics::Counter,
+}
+
+/// What is committed of a partition: its frontier, and the finished set above it as metadata.
+type State = (i64, String);
+/// A commit's partitions as slot, epoch and state, and how it ended.
+type CommitEnd = (Vec<(usize, u32, State)>, KafkaResult<()>);
+
+struct Commit {
+    list: TopicPartitionList,
+    states: Vec<(usize, u32, State)>,
 }
 
 struct Owner<R: Runner> {
@@ -95,6 +106,7 @@ struct Owner<R: Runner> {
     epochs: u32,
     revocation: Option<Revocation>,
     last_commit: Instant,
+    committing: Option<JoinHandle<CommitEnd>>,
     draining: bool,
     ready: ReadinessPart,
     meters: Meters,
@@ -136,6 +148,7 @@ pub(crate) async fn run<R: Runner>(
         epochs: 0,
         revocation: None,
         last_commit: Instant::now(),
+        committing: None,
         draining: false,
         ready,
         meters: Meters {
@@ -144,6 +157,7 @@ pub(crate) async fn run<R: Runner>(
             skipped: metrics::counter!("router_consumer_skipped_finished_total", "stage" => stage),
             lost: metrics::counter!("router_consumer_expired_records_total", "stage" => stage),
             rebalances: metrics::counter!("router_consumer_rebalances_total", "stage" => stage),
+            commit_errors: metrics::counter!("router_consumer_commit_errors_total", "stage" => stage),
         },
         settings,
     };
@@ -182,6 +196,9 @@ impl<R: Runner> Owner<R> {
                         runner.run(tasks, port).await;
                         drop(permit);
                     });
+                }
+                ended = async { self.committing.as_mut().expect("guarded").await }, if self.committing.is_some() => {
+                    self.commit_ended(ended);
                 }
                 () = filled.notified() => self.maybe_filled = true,
                 () = sleep_until(head_due), if head_due.is_some() => self.release_heads(),
@@ -231,7 +248,9 @@ impl<R: Runner> Owner<R> {
 
     /// Takes one record of a partition. False where there is none to take now.
     fn poll_slot(&mut self, index: usize) -> bool {
-        let Some(slot) = &self.slots[index] else { return false };
+        let Some(slot) = &self.slots[index] else {
+            return false;
+        };
         if slot.revoked || slot.held.is_some() {
             return false;
         }
@@ -248,7 +267,9 @@ impl<R: Runner> Owner<R> {
     }
 
     fn receive(&mut self, index: usize, incoming: Incoming) {
-        let Some(slot) = &mut self.slots[index] else { return };
+        let Some(slot) = &mut self.slots[index] else {
+            return;
+        };
         match slot.ledger.receive(incoming.offset()) {
             Received::New => {}
             Received::AlreadyDone => {
@@ -260,7 +281,12 @@ impl<R: Runner> Owner<R> {
         self.meters.received.increment(1);
         let record = Arc::new(incoming);
         let bytes = record.bytes();
-        let ticket = Ticket { slot: index, epoch: slot.epoch, offset: record.offset(), bytes };
+        let ticket = Ticket {
+            slot: index,
+            epoch: slot.epoch,
+            offset: record.offset(),
+            bytes,
+        };
         slot.in_work += 1;
         self.in_flight += 1;
         self.in_flight_bytes += bytes;
@@ -275,7 +301,11 @@ impl<R: Runner> Owner<R> {
         };
         let due_ms = self.runner.not_before_ms(&value);
         let cancelled = slot.cancel.subscribe();
-        let task = Task { ticket, envelope: Envelope { value, record }, cancelled };
+        let task = Task {
+            ticket,
+            envelope: Envelope { value, record },
+            cancelled,
+        };
         if due_ms > now_ms() {
             // A held head is not in work: nobody waits for it when the partition is let go.
             slot.in_work -= 1;
@@ -295,14 +325,19 @@ impl<R: Runner> Owner<R> {
 
     fn next_head_due(&self) -> Option<i64> {
         let heads = self.slots.iter().flatten().filter(|slot| !slot.revoked);
-        heads.filter_map(|slot| slot.held.as_ref().map(|(due, _)| *due)).min()
+        heads
+            .filter_map(|slot| slot.held.as_ref().map(|(due, _)| *due))
+            .min()
     }
 
     fn release_heads(&mut self) {
         let now = now_ms();
         for slot in self.slots.iter_mut().flatten() {
             let due = slot.held.as_ref().is_some_and(|(due, _)| *due <= now);
-            if due && !slot.revoked && let Some((_, task)) = slot.held.take() {
+            if due
+                && !slot.revoked
+                && let Some((_, task)) = slot.held.take()
+            {
                 slot.in_work += 1;
                 self.waiting_bytes += task.ticket.bytes;
                 self.waiting.push(task);
@@ -318,12 +353,22 @@ impl<R: Runner> Owner<R> {
         for one in finished.drain(..) {
             match one {
                 Finished::Done(ticket) => self.settle(ticket),
-                Finished::Refused { ticket, record, detail, already_dead: false } => {
+                Finished::Refused {
+                    ticket,
+                    record,
+                    detail,
+                    already_dead: false,
+                } => {
                     let outcome = self.runner.refuse(&record, "effect_refused", detail);
                     let port = Arc::clone(&self.port);
                     tokio::spawn(async move { port.finish(ticket, &record, outcome).await });
                 }
-                Finished::Refused { ticket, record, detail, already_dead: true } => {
+                Finished::Refused {
+                    ticket,
+                    record,
+                    detail,
+                    already_dead: true,
+                } => {
                     tracing::error!(
                         stage = self.settings.stage,
                         topic = record.topic(),
@@ -333,7 +378,9 @@ impl<R: Runner> Owner<R> {
                         "kafka refuses the dead letter; setting it aside without its body"
                     );
                     if record.payload().is_empty() {
-                        self.port.shutdown.fail("kafka refuses a dead letter without a body");
+                        self.port
+                            .shutdown
+                            .fail("kafka refuses a dead letter without a body");
                         continue;
                     }
                     let port = Arc::clone(&self.port);
@@ -351,7 +398,9 @@ impl<R: Runner> Owner<R> {
     fn settle(&mut self, ticket: Ticket) {
         self.in_flight -= 1;
         self.in_flight_bytes -= ticket.bytes;
-        let Some(slot) = self.slots.get_mut(ticket.slot).and_then(Option::as_mut) else { return };
+        let Some(slot) = self.slots.get_mut(ticket.slot).and_then(Option::as_mut) else {
+            return;
+        };
         // A completion of an older assignment says nothing about this one.
         if slot.epoch == ticket.epoch {
             slot.in_work -= 1;
@@ -371,9 +420,7 @@ impl<R: Runner> Owner<R> {
             }
         }
         self.finish_revocation()?;
-        if self.last_commit.elapsed() >= self.settings.commit_interval {
-            self.commit(CommitMode::Async, |_| true);
-        }
+        self.start_commit();
         self.meters.in_flight.set(self.in_flight as f64);
         Ok(())
     }
@@ -418,7 +465,9 @@ impl<R: Runner> Owner<R> {
 
     /// An error that came through a partition's queue.
     fn partition_error(&mut self, index: usize, error: &KafkaError) {
-        let Some(slot) = &mut self.slots[index] else { return };
+        let Some(slot) = &mut self.slots[index] else {
+            return;
+        };
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AutoOffsetReset) {
             tracing::warn!(stage = self.settings.stage, topic = &*slot.topic, partition = slot.partition, %error, "kafka consumer");
             return;
@@ -465,7 +514,8 @@ impl<R: Runner> Owner<R> {
 
     fn find(&self, topic: &str, partition: i32) -> Option<usize> {
         self.slots.iter().position(|slot| {
-            slot.as_ref().is_some_and(|s| s.partition == partition && &*s.topic == topic)
+            slot.as_ref()
+                .is_some_and(|s| s.partition == partition && &*s.topic == topic)
         })
     }
 
@@ -511,7 +561,12 @@ impl<R: Runner> Owner<R> {
         self.consumer.incremental_assign(&start)?;
         self.maybe_filled = true;
         self.ready.set(!self.draining);
-        tracing::info!(stage = self.settings.stage, added = partitions.len(), owned = self.owned(), "partitions assigned");
+        tracing::info!(
+            stage = self.settings.stage,
+            added = partitions.len(),
+            owned = self.owned(),
+            "partitions assigned"
+        );
         Ok(())
     }
 
@@ -535,13 +590,19 @@ impl<R: Runner> Owner<R> {
 
     fn begin_revocation(&mut self, partitions: Vec<(String, i32)>) {
         for (topic, partition) in &partitions {
-            if let Some(slot) = self.find(topic, *partition).and_then(|i| self.slots[i].as_mut()) {
+            if let Some(slot) = self
+                .find(topic, *partition)
+                .and_then(|i| self.slots[i].as_mut())
+            {
                 slot.revoked = true;
             }
         }
         self.drop_unstarted();
         let deadline = Instant::now() + self.settings.drain_timeout;
-        self.revocation = Some(Revocation { partitions, deadline });
+        self.revocation = Some(Revocation {
+            partitions,
+            deadline,
+        });
     }
 
     /// Forgets records that were received and not begun, of revoked partitions, or of all while draining.
@@ -549,7 +610,9 @@ impl<R: Runner> Owner<R> {
         let draining = self.draining;
         let mut dropped = Vec::new();
         for slot in self.slots.iter_mut().flatten() {
-            if (slot.revoked || draining) && let Some((_, task)) = slot.held.take() {
+            if (slot.revoked || draining)
+                && let Some((_, task)) = slot.held.take()
+            {
                 slot.in_work += 1;
                 dropped.push(task.ticket);
             }
@@ -575,20 +638,38 @@ impl<R: Runner> Owner<R> {
 
     /// Lets revoked partitions go once nothing is in work, or when the deadline has passed.
     fn finish_revocation(&mut self) -> anyhow::Result<()> {
-        let Some(revocation) = &self.revocation else { return Ok(()) };
+        let Some(revocation) = &self.revocation else {
+            return Ok(());
+        };
         let lost = self.consumer.assignment_lost();
-        let in_work: usize =
-            self.slots.iter().flatten().filter(|slot| slot.revoked).map(|slot| slot.in_work).sum();
+        let in_work: usize = self
+            .slots
+            .iter()
+            .flatten()
+            .filter(|slot| slot.revoked)
+            .map(|slot| slot.in_work)
+            .sum();
         if in_work > 0 && !lost && Instant::now() < revocation.deadline {
             return Ok(());
         }
         if in_work > 0 {
-            tracing::warn!(stage = self.settings.stage, in_work, lost, "partitions let go while records are in work; these will be repeated");
+            tracing::warn!(
+                stage = self.settings.stage,
+                in_work,
+                lost,
+                "partitions let go while records are in work; these will be repeated"
+            );
+        }
+        if self.committing.is_some() && !lost {
+            // An older commit must not land behind the last one.
+            return Ok(());
         }
         if !lost {
-            self.commit(CommitMode::Sync, |slot| slot.revoked);
+            self.commit_now(|slot| slot.revoked);
         }
-        let Some(revocation) = self.revocation.take() else { return Ok(()) };
+        let Some(revocation) = self.revocation.take() else {
+            return Ok(());
+        };
         let mut list = TopicPartitionList::new();
         for (topic, partition) in &revocation.partitions {
             list.add_partition(topic, *partition);
@@ -599,7 +680,12 @@ impl<R: Runner> Owner<R> {
             }
         }
         self.consumer.incremental_unassign(&list)?;
-        tracing::info!(stage = self.settings.stage, removed = revocation.partitions.len(), owned = self.owned(), "partitions revoked");
+        tracing::info!(
+            stage = self.settings.stage,
+            removed = revocation.partitions.len(),
+            owned = self.owned(),
+            "partitions revoked"
+        );
         Ok(())
     }
 
@@ -609,42 +695,112 @@ impl<R: Runner> Owner<R> {
 
     // --- commits ---
 
-    /// Commits every chosen partition whose frontier or finished set has changed.
-    fn commit(&mut self, mode: CommitMode, chosen: impl Fn(&Slot<R::In>) -> bool) {
-        self.last_commit = Instant::now();
-        let all = self.consumer.context().commit_again.swap(false, Ordering::Relaxed);
-        let mut list = TopicPartitionList::new();
-        for slot in self.slots.iter_mut().flatten().filter(|slot| chosen(slot)) {
+    /// Collects every chosen partition whose frontier or finished set has changed since it was committed.
+    fn uncommitted(&self, chosen: impl Fn(&Slot<R::In>) -> bool) -> Commit {
+        let mut commit = Commit {
+            list: TopicPartitionList::new(),
+            states: Vec::new(),
+        };
+        for (index, slot) in self.slots.iter().enumerate() {
+            let Some(slot) = slot.as_ref().filter(|slot| chosen(slot)) else {
+                continue;
+            };
             let state = (slot.ledger.frontier(), slot.ledger.metadata());
-            if state == slot.committed && !all {
+            if state == slot.committed {
                 continue;
             }
-            let mut element = list.add_partition(&slot.topic, slot.partition);
+            let mut element = commit.list.add_partition(&slot.topic, slot.partition);
             if element.set_offset(Offset::Offset(state.0)).is_ok() {
                 element.set_metadata(&state.1);
+                commit.states.push((index, slot.epoch, state));
+            }
+        }
+        commit
+    }
+
+    /// Starts a commit beside the owner, if there is anything to commit and none is under way. librdkafka
+    /// tells nobody how an asynchronous commit ended, so a synchronous one waits on a thread of its own.
+    fn start_commit(&mut self) {
+        if self.committing.is_some() || self.last_commit.elapsed() < self.settings.commit_interval {
+            return;
+        }
+        self.last_commit = Instant::now();
+        let commit = self.uncommitted(|_| true);
+        if commit.states.is_empty() {
+            return;
+        }
+        let consumer = Arc::clone(&self.consumer);
+        self.committing = Some(tokio::task::spawn_blocking(move || {
+            let result = consumer.commit(&commit.list, CommitMode::Sync);
+            (commit.states, result)
+        }));
+    }
+
+    fn commit_ended(&mut self, ended: Result<CommitEnd, tokio::task::JoinError>) {
+        self.committing = None;
+        let Ok((states, result)) = ended else { return };
+        if self.committed_or_counted(result) {
+            self.remember(states);
+        }
+    }
+
+    /// Commits now, for partitions that are about to be let go.
+    fn commit_now(&mut self, chosen: impl Fn(&Slot<R::In>) -> bool) {
+        let commit = self.uncommitted(chosen);
+        if commit.states.is_empty() {
+            return;
+        }
+        let result = block_in_place(|| self.consumer.commit(&commit.list, CommitMode::Sync));
+        if self.committed_or_counted(result) {
+            self.remember(commit.states);
+        }
+    }
+
+    fn remember(&mut self, states: Vec<(usize, u32, State)>) {
+        for (index, epoch, state) in states {
+            if let Some(slot) = self.slots[index]
+                .as_mut()
+                .filter(|slot| slot.epoch == epoch)
+            {
                 slot.committed = state;
             }
         }
-        if list.count() == 0 {
-            return;
+    }
+
+    /// What was not committed differs from what is remembered, and so is tried again at the next turn.
+    fn committed_or_counted(&self, result: KafkaResult<()>) -> bool {
+        let Err(error) = result else { return true };
+        self.meters.commit_errors.increment(1);
+        let rebalancing = error.rdkafka_error_code() == Some(RDKafkaErrorCode::RebalanceInProgress);
+        if rebalancing {
+            tracing::debug!(
+                stage = self.settings.stage,
+                "commit postponed: the group is rebalancing"
+            );
+        } else {
+            tracing::warn!(stage = self.settings.stage, %error, "offsets were not committed; trying again");
         }
-        let committed = match mode {
-            CommitMode::Async => self.consumer.commit(&list, mode),
-            CommitMode::Sync => block_in_place(|| self.consumer.commit(&list, mode)),
-        };
-        if let Err(error) = committed {
-            self.consumer.context().commit_failed(&error);
-        }
+        false
     }
 
     // --- the end ---
 
     async fn close(mut self) {
         if self.in_flight > 0 {
-            tracing::warn!(stage = self.settings.stage, in_flight = self.in_flight, "stopping while records are in work; these will be repeated");
+            tracing::warn!(
+                stage = self.settings.stage,
+                in_flight = self.in_flight,
+                "stopping while records are in work; these will be repeated"
+            );
         }
-        self.commit(CommitMode::Sync, |_| true);
-        self.consumer.context().closing.store(true, Ordering::Release);
+        if let Some(committing) = self.committing.take() {
+            self.commit_ended(committing.await);
+        }
+        self.commit_now(|_| true);
+        self.consumer
+            .context()
+            .closing
+            .store(true, Ordering::Release);
         let unanswered = self.consumer.context().take_rebalances();
         self.slots.clear();
         let (consumer, revocation) = (self.consumer, self.revocation);

@@ -176,17 +176,33 @@ impl Outcome {
     /// Nothing follows.
     #[must_use]
     pub fn done(label: &'static str) -> Self {
-        Self { label, records: Vec::new(), dead: None }
+        Self {
+            label,
+            records: Vec::new(),
+            dead: None,
+        }
     }
     #[must_use]
     pub fn emit(label: &'static str, records: Vec<OutRecord>) -> Self {
-        Self { label, records, dead: None }
+        Self {
+            label,
+            records,
+            dead: None,
+        }
     }
     /// The original record goes to the dead letters.
     #[must_use]
     pub fn reject(reason: &'static str, detail: impl Into<String>) -> Self {
-        let dead = Dead { reason, detail: detail.into(), project_id: None };
-        Self { label: "dead", records: Vec::new(), dead: Some(dead) }
+        let dead = Dead {
+            reason,
+            detail: detail.into(),
+            project_id: None,
+        };
+        Self {
+            label: "dead",
+            records: Vec::new(),
+            dead: Some(dead),
+        }
     }
 }
 

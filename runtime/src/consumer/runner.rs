@@ -57,7 +57,9 @@ pub(crate) struct Port {
 impl Port {
     pub(crate) async fn finish(&self, ticket: Ticket, record: &Arc<Incoming>, outcome: Outcome) {
         self.count(&outcome);
-        self.effects.submit(self.stage, ticket, record, outcome, &self.completions).await;
+        self.effects
+            .submit(self.stage, ticket, record, outcome, &self.completions)
+            .await;
     }
 
     fn count(&self, outcome: &Outcome) {
@@ -69,7 +71,12 @@ impl Port {
         if let Some(dead) = &outcome.dead {
             metrics::counter!("router_stage_dead_total", "stage" => self.stage, "reason" => dead.reason)
                 .increment(1);
-            tracing::warn!(stage = self.stage, reason = dead.reason, detail = dead.detail, "record set aside in the dead letters");
+            tracing::warn!(
+                stage = self.stage,
+                reason = dead.reason,
+                detail = dead.detail,
+                "record set aside in the dead letters"
+            );
         }
     }
 
@@ -85,7 +92,10 @@ impl Port {
         panics.retain(|(at, other)| now.duration_since(*at) < PANIC_WINDOW && *other != origin);
         panics.push_back((now, origin));
         if panics.len() >= PANIC_ORIGINS {
-            self.shutdown.fail(&format!("{} panics on records of many origins: {text}", self.stage));
+            self.shutdown.fail(&format!(
+                "{} panics on records of many origins: {text}",
+                self.stage
+            ));
         }
         text
     }
@@ -99,11 +109,17 @@ impl<S: BatchStage> Batches<S> {
             let outcome = match self.0.read(&record) {
                 Err(Unreadable(why)) => self.0.refuse(&record, "unreadable", why),
                 Ok(value) => {
-                    let envelope = Envelope { value, record: Arc::clone(&record) };
+                    let envelope = Envelope {
+                        value,
+                        record: Arc::clone(&record),
+                    };
                     let work = AssertUnwindSafe(async { self.0.work(vec![envelope]).await });
                     match work.catch_unwind().await {
                         Ok(mut outcomes) if outcomes.len() == 1 => outcomes.remove(0),
-                        Ok(_) => self.0.refuse(&record, "panic", "the stage gave no outcome".into()),
+                        Ok(_) => {
+                            self.0
+                                .refuse(&record, "panic", "the stage gave no outcome".into())
+                        }
                         Err(panic) => {
                             let text = port.panicked(self.0.origin(&record), &*panic);
                             self.0.refuse(&record, "panic", text)
@@ -167,7 +183,11 @@ impl<S: EachStage> Runner for Each<S> {
         for task in tasks {
             let (stage, port) = (Arc::clone(&self.0), Arc::clone(&port));
             tokio::spawn(async move {
-                let Task { ticket, envelope, mut cancelled } = task;
+                let Task {
+                    ticket,
+                    envelope,
+                    mut cancelled,
+                } = task;
                 let record = Arc::clone(&envelope.record);
                 let work = AssertUnwindSafe(stage.process(envelope)).catch_unwind();
                 let outcome = tokio::select! {
