@@ -1,7 +1,7 @@
 //! Where Kafka is and how to speak to it. About ten settings are typed; anything else of librdkafka's
 //! passes through a free map (`KAFKA_PROPERTIES`, a JSON object) and wins over ours.
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use anyhow::Context;
 use rdkafka::ClientConfig;
@@ -29,7 +29,7 @@ impl FromStr for GroupProtocol {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct KafkaSettings {
     /// `host:port`, comma separated.
     pub brokers: String,
@@ -39,6 +39,19 @@ pub struct KafkaSettings {
     pub topic_prefix: String,
     /// After this long without a heartbeat another member takes over (classic protocol only).
     pub session_timeout_ms: u32,
+}
+
+/// Settings are written to the log at start: of the free map, only the names are.
+impl fmt::Debug for KafkaSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSettings")
+            .field("brokers", &self.brokers)
+            .field("properties", &self.properties.keys())
+            .field("group_protocol", &self.group_protocol)
+            .field("topic_prefix", &self.topic_prefix)
+            .field("session_timeout_ms", &self.session_timeout_ms)
+            .finish()
+    }
 }
 
 impl Default for KafkaSettings {
@@ -104,7 +117,8 @@ impl KafkaSettings {
     }
 
     /// Ours first, then the free map, so that an operator's setting wins.
-    pub(crate) fn with(&self, ours: &[(&str, &str)]) -> ClientConfig {
+    #[must_use]
+    pub fn with(&self, ours: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers);
         config.set("client.id", "webhook-router");
@@ -129,6 +143,15 @@ pub fn ladder_from_env() -> anyhow::Result<Ladder> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passwords_of_the_free_map_are_not_printed() {
+        let settings = KafkaSettings {
+            properties: [("sasl.password".to_owned(), "hush".to_owned())].into(),
+            ..KafkaSettings::default()
+        };
+        assert!(!format!("{settings:?}").contains("hush"));
+    }
 
     #[test]
     fn the_free_map_wins_over_our_settings() {

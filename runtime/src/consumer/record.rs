@@ -27,7 +27,9 @@ struct HeaderSpan {
 }
 
 impl Incoming {
-    pub(crate) fn copy(topic: Arc<str>, message: &BorrowedMessage<'_>) -> Self {
+    /// A record copied out of a consumer.
+    #[must_use]
+    pub fn copy(topic: Arc<str>, message: &BorrowedMessage<'_>) -> Self {
         let payload = message.payload().unwrap_or_default();
         let key = message.key().unwrap_or_default();
         let headers = message.headers();
