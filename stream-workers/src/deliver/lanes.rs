@@ -1,0 +1,294 @@
+//! Each destination's share of what is in flight, and its pace.
+//!
+//! A destination has as many requests in flight as it allows. What exceeds that waits in memory while the
+//! destination is quick, and is parked with a due time from its own pace once it is not: a slow or hanging
+//! destination then costs the others no more than its own share.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use router_schemas::DestinationId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// A delivery waits this long in memory for its turn, and is parked beyond that.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Before anything is known of a destination.
+const FIRST_GUESS_US: i64 = 50_000;
+/// The soonest a parked delivery comes back.
+const SHORTEST_PARK_MS: i64 = 1_000;
+
+/// Whether a delivery is a first attempt or comes late (a retry, a replay, a redrive).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    First,
+    /// May hold at most half of a destination's concurrency, so that what is late never delays what is new.
+    Late,
+}
+
+/// All lanes of a process.
+#[derive(Debug, Default)]
+pub struct Lanes {
+    lanes: Mutex<HashMap<DestinationId, Arc<Lane>>>,
+}
+
+/// One destination's lane.
+#[derive(Debug)]
+pub struct Lane {
+    concurrency: usize,
+    slots: Arc<Semaphore>,
+    late_slots: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    /// Moving average of how long an attempt takes.
+    attempt_us: AtomicI64,
+    /// When an attempt last ended, or the lane last began to be used, since `started`.
+    progress_us: AtomicI64,
+    in_flight: AtomicUsize,
+    /// The next free place in the destination's own time, milliseconds since 1970.
+    next_free_ms: AtomicI64,
+    started: Instant,
+}
+
+/// A place in a lane, given back when the attempt ends.
+#[derive(Debug)]
+pub struct Turn {
+    lane: Arc<Lane>,
+    began: Instant,
+    _slot: OwnedSemaphorePermit,
+    _late: Option<OwnedSemaphorePermit>,
+}
+
+/// What the lane says to a delivery.
+#[derive(Debug)]
+pub enum Admission {
+    Go(Turn),
+    /// No room within [`PATIENCE`]: park for at least this long.
+    Park {
+        delay_ms: i64,
+    },
+}
+
+impl Lanes {
+    /// The lane of a destination. A change of its concurrency begins a new one; what runs in the old one
+    /// ends there.
+    #[must_use]
+    pub fn lane(&self, id: DestinationId, concurrency: u32) -> Arc<Lane> {
+        let concurrency = usize::try_from(concurrency).unwrap_or(1).max(1);
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = lanes
+            .get(&id)
+            .filter(|lane| lane.concurrency == concurrency)
+        {
+            return Arc::clone(lane);
+        }
+        let lane = Arc::new(Lane::new(concurrency));
+        lanes.insert(id, Arc::clone(&lane));
+        lane
+    }
+}
+
+impl Lane {
+    fn new(concurrency: usize) -> Self {
+        Self {
+            concurrency,
+            slots: Arc::new(Semaphore::new(concurrency)),
+            late_slots: Arc::new(Semaphore::new((concurrency / 2).max(1))),
+            waiting: AtomicUsize::new(0),
+            attempt_us: AtomicI64::new(FIRST_GUESS_US),
+            progress_us: AtomicI64::new(0),
+            in_flight: AtomicUsize::new(0),
+            next_free_ms: AtomicI64::new(0),
+            started: Instant::now(),
+        }
+    }
+
+    /// Waits for a turn, or says that it is not worth waiting.
+    pub async fn admit(self: &Arc<Self>, share: Share, now_ms: i64) -> Admission {
+        if let Some(turn) = self.try_turn(share) {
+            return Admission::Go(turn);
+        }
+        let waiting = Waiting::enter(self);
+        if self.expected_wait_us(waiting.place) > PATIENCE.as_micros() as i64 {
+            return self.park(now_ms);
+        }
+        match tokio::time::timeout(PATIENCE, self.turn(share)).await {
+            Ok(turn) => Admission::Go(turn),
+            Err(_) => self.park(now_ms),
+        }
+    }
+
+    fn try_turn(self: &Arc<Self>, share: Share) -> Option<Turn> {
+        let late = match share {
+            Share::First => None,
+            Share::Late => Some(Arc::clone(&self.late_slots).try_acquire_owned().ok()?),
+        };
+        let slot = Arc::clone(&self.slots).try_acquire_owned().ok()?;
+        Some(self.begin(slot, late))
+    }
+
+    async fn turn(self: &Arc<Self>, share: Share) -> Turn {
+        let late = match share {
+            Share::First => None,
+            Share::Late => Some(Arc::clone(&self.late_slots).acquire_owned().await),
+        };
+        let late = late.map(|late| late.expect("the semaphore is never closed"));
+        let slot = Arc::clone(&self.slots).acquire_owned().await;
+        self.begin(slot.expect("the semaphore is never closed"), late)
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        slot: OwnedSemaphorePermit,
+        late: Option<OwnedSemaphorePermit>,
+    ) -> Turn {
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.progress_us.store(self.clock_us(), Ordering::Relaxed);
+        }
+        Turn {
+            lane: Arc::clone(self),
+            began: Instant::now(),
+            _slot: slot,
+            _late: late,
+        }
+    }
+
+    /// How long the delivery at `place` of those waiting would wait.
+    fn expected_wait_us(&self, place: usize) -> i64 {
+        let place = i64::try_from(place).unwrap_or(i64::MAX);
+        place.saturating_mul(self.pace_us()) / self.concurrency as i64
+    }
+
+    /// How long an attempt takes at present. While nothing ends, that silence is the best guess.
+    fn pace_us(&self) -> i64 {
+        let average = self.attempt_us.load(Ordering::Relaxed);
+        let silence = self.clock_us() - self.progress_us.load(Ordering::Relaxed);
+        if self.in_flight.load(Ordering::Relaxed) > 0 {
+            average.max(silence)
+        } else {
+            average
+        }
+    }
+
+    /// Gives the next free place in the destination's own time.
+    fn park(&self, now_ms: i64) -> Admission {
+        let step_ms = (self.pace_us() / 1_000 / self.concurrency as i64).max(1);
+        let earliest = now_ms + SHORTEST_PARK_MS;
+        let take = |next_free: i64| Some(next_free.max(earliest) + step_ms);
+        let taken = self
+            .next_free_ms
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        let due_ms = taken.map_or(earliest, |before| before.max(earliest));
+        Admission::Park {
+            delay_ms: due_ms - now_ms,
+        }
+    }
+
+    fn clock_us(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX)
+    }
+}
+
+/// Counts a delivery among those waiting for as long as it lives.
+struct Waiting<'a> {
+    lane: &'a Lane,
+    place: usize,
+}
+
+impl<'a> Waiting<'a> {
+    fn enter(lane: &'a Lane) -> Self {
+        Self {
+            lane,
+            place: lane.waiting.fetch_add(1, Ordering::Relaxed) + 1,
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.lane.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let lane = &self.lane;
+        let took = i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX);
+        // An eighth of the new value: a few slow attempts show, a single one does not.
+        let average = lane.attempt_us.load(Ordering::Relaxed);
+        lane.attempt_us
+            .store(average + (took - average) / 8, Ordering::Relaxed);
+        lane.progress_us.store(lane.clock_us(), Ordering::Relaxed);
+        lane.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(concurrency: u32) -> Arc<Lane> {
+        Lanes::default().lane(DestinationId::generate(), concurrency)
+    }
+
+    #[tokio::test]
+    async fn a_destination_has_no_more_in_flight_than_it_allows() {
+        let lane = lane(2);
+        let (first, second) = (
+            lane.admit(Share::First, 0).await,
+            lane.admit(Share::First, 0).await,
+        );
+        assert!(matches!(
+            (&first, &second),
+            (Admission::Go(_), Admission::Go(_))
+        ));
+        let waiting = tokio::spawn({
+            let lane = Arc::clone(&lane);
+            async move { lane.admit(Share::First, 0).await }
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!waiting.is_finished());
+        drop(first);
+        assert!(matches!(waiting.await.unwrap(), Admission::Go(_)));
+    }
+
+    #[tokio::test]
+    async fn what_is_late_leaves_half_for_what_is_new() {
+        let lane = lane(4);
+        let late: Vec<_> = (0..4).map(|_| lane.try_turn(Share::Late)).collect();
+        assert_eq!(late.iter().flatten().count(), 2);
+        let new: Vec<_> = (0..3).map(|_| lane.try_turn(Share::First)).collect();
+        assert_eq!(new.iter().flatten().count(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_a_hanging_destination_cannot_take_is_parked_at_its_pace() {
+        let lane = lane(1);
+        lane.attempt_us.store(10_000_000, Ordering::Relaxed);
+        let _hanging = lane.admit(Share::First, 0).await;
+        let mut dues = Vec::new();
+        for _ in 0..3 {
+            match lane.admit(Share::First, 0).await {
+                Admission::Park { delay_ms } => dues.push(delay_ms),
+                Admission::Go(_) => panic!("admitted beyond its concurrency"),
+            }
+        }
+        assert_eq!(dues, [1_000, 11_000, 21_000]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_longer_than_patience() {
+        let lane = lane(1);
+        let _hanging = lane.admit(Share::First, 0).await;
+        let began = tokio::time::Instant::now();
+        assert!(matches!(
+            lane.admit(Share::First, 0).await,
+            Admission::Park { .. }
+        ));
+        assert!(began.elapsed() <= PATIENCE + Duration::from_millis(10));
+    }
+}

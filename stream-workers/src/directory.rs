@@ -1,0 +1,236 @@
+//! Sources, destinations and routes, as `control.config` tells them.
+//!
+//! Readers take a snapshot and work on it without a lock; a change copies the tables only when a
+//! snapshot is in use. Secrets are opened here, once for each change.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use ring::hmac;
+use router_runtime::{config_view::View, crypto::MasterKey};
+use router_schemas::{
+    DestinationId, ProjectId, RouteId, SourceId,
+    config::{DestinationConfig, Kind, RouteConfig, SourceConfig},
+};
+
+/// Settings in memory. Made with the master key where secrets are needed.
+#[derive(Debug, Default)]
+pub struct Directory {
+    tables: RwLock<Arc<Tables>>,
+    master_key: Option<MasterKey>,
+}
+
+/// One state of all settings.
+#[derive(Debug, Default, Clone)]
+pub struct Tables {
+    pub sources: HashMap<SourceId, Arc<SourceConfig>>,
+    pub destinations: HashMap<DestinationId, Arc<Destination>>,
+    /// Enabled routes of each project, in the order in which they are read.
+    pub routes: HashMap<ProjectId, Vec<Arc<Route>>>,
+}
+
+#[derive(Debug)]
+pub struct Destination {
+    pub id: DestinationId,
+    pub config: DestinationConfig,
+    pub url: url::Url,
+    /// Opened signing keys; two during a rotation.
+    pub signing_keys: Vec<hmac::Key>,
+}
+
+#[derive(Debug)]
+pub struct Route {
+    pub id: RouteId,
+    pub config: RouteConfig,
+}
+
+impl Directory {
+    #[must_use]
+    pub fn new(master_key: Option<MasterKey>) -> Self {
+        Self {
+            tables: RwLock::default(),
+            master_key,
+        }
+    }
+
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Tables> {
+        Arc::clone(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn destination(
+        &self,
+        id: DestinationId,
+        config: DestinationConfig,
+    ) -> Result<Destination, String> {
+        let url = url::Url::parse(&config.url).map_err(|error| format!("url: {error}"))?;
+        let mut signing_keys = Vec::new();
+        if let Some(master_key) = &self.master_key {
+            for sealed in &config.secrets {
+                let secret = master_key
+                    .open(sealed, &id.to_string())
+                    .map_err(|error| format!("signing secret: {error}"))?;
+                signing_keys.push(signing_key(&secret)?);
+            }
+        }
+        Ok(Destination {
+            id,
+            config,
+            url,
+            signing_keys,
+        })
+    }
+}
+
+/// The key of a secret as Standard Webhooks writes it: `whsec_` and base64.
+fn signing_key(secret: &[u8]) -> Result<hmac::Key, String> {
+    let text = std::str::from_utf8(secret).map_err(|_| "signing secret: is not text")?;
+    let base64 = text.strip_prefix("whsec_").unwrap_or(text);
+    let bytes = STANDARD
+        .decode(base64)
+        .map_err(|_| "signing secret: is not base64")?;
+    Ok(hmac::Key::new(hmac::HMAC_SHA256, &bytes))
+}
+
+impl View for Directory {
+    fn apply(&self, kind: &str, id: &str, value: Option<&str>) -> Result<(), String> {
+        let Some(kind) = Kind::parse(kind) else {
+            return Ok(());
+        };
+        // Everything is read before the lock is taken, so that an error leaves no half of a change.
+        match kind {
+            Kind::Source => {
+                let (id, config): (SourceId, _) = (parse_id(id)?, parse::<SourceConfig>(value)?);
+                self.change(|tables| match config {
+                    Some(config) => drop(tables.sources.insert(id, Arc::new(config))),
+                    None => drop(tables.sources.remove(&id)),
+                });
+            }
+            Kind::Destination => {
+                let id: DestinationId = parse_id(id)?;
+                let config = parse(value)?;
+                let destination = config
+                    .map(|config| self.destination(id, config))
+                    .transpose()?;
+                self.change(|tables| match destination {
+                    Some(destination) => {
+                        drop(tables.destinations.insert(id, Arc::new(destination)))
+                    }
+                    None => drop(tables.destinations.remove(&id)),
+                });
+            }
+            Kind::Route => {
+                let (id, config): (RouteId, _) = (parse_id(id)?, parse(value)?);
+                self.change(|tables| tables.set_route(id, config));
+            }
+            Kind::Key | Kind::Marker => {}
+        }
+        Ok(())
+    }
+}
+
+impl Directory {
+    fn change(&self, change: impl FnOnce(&mut Tables)) {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        change(Arc::make_mut(&mut tables));
+    }
+}
+
+impl Tables {
+    fn set_route(&mut self, id: RouteId, config: Option<RouteConfig>) {
+        for routes in self.routes.values_mut() {
+            routes.retain(|route| route.id != id);
+        }
+        let Some(config) = config.filter(|config| !config.disabled) else {
+            return;
+        };
+        let routes = self.routes.entry(config.project_id).or_default();
+        // The same order everywhere: by position, then by id.
+        let place = (config.position, id);
+        let at = routes.partition_point(|route| (route.config.position, route.id) < place);
+        routes.insert(at, Arc::new(Route { id, config }));
+    }
+}
+
+fn parse_id<T: std::str::FromStr>(id: &str) -> Result<T, String>
+where
+    T::Err: std::fmt::Display,
+{
+    id.parse().map_err(|error| format!("id {id:?}: {error}"))
+}
+
+fn parse<T: serde::de::DeserializeOwned>(value: Option<&str>) -> Result<Option<T>, String> {
+    value
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn route(position: i32, disabled: bool) -> String {
+        json!({"project_id": ProjectId::DEFAULT, "name": "r", "position": position,
+            "destinations": [], "disabled": disabled})
+        .to_string()
+    }
+
+    #[test]
+    fn routes_are_read_by_position_and_leave_when_disabled() {
+        let directory = Directory::default();
+        let (a, b) = (RouteId::generate(), RouteId::generate());
+        directory
+            .apply("route", &a.to_string(), Some(&route(2, false)))
+            .unwrap();
+        directory
+            .apply("route", &b.to_string(), Some(&route(1, false)))
+            .unwrap();
+        let order = |directory: &Directory| -> Vec<RouteId> {
+            let tables = directory.snapshot();
+            tables.routes[&ProjectId::DEFAULT]
+                .iter()
+                .map(|route| route.id)
+                .collect()
+        };
+        assert_eq!(order(&directory), [b, a]);
+        directory
+            .apply("route", &b.to_string(), Some(&route(3, false)))
+            .unwrap();
+        assert_eq!(order(&directory), [a, b]);
+        directory
+            .apply("route", &a.to_string(), Some(&route(2, true)))
+            .unwrap();
+        assert_eq!(order(&directory), [b]);
+        directory.apply("route", &b.to_string(), None).unwrap();
+        assert!(order(&directory).is_empty());
+    }
+
+    #[test]
+    fn a_destination_whose_secret_does_not_open_keeps_its_old_value() {
+        let key = MasterKey::new(&[1; 32]);
+        let directory = Directory::new(Some(key.clone()));
+        let id = DestinationId::generate();
+        let config = |secret: String| {
+            json!({"project_id": ProjectId::DEFAULT, "name": "d", "url": "https://example.com/",
+                "secrets": [secret], "timeout_ms": 1000, "concurrency": 4, "retry": {}})
+            .to_string()
+        };
+        let good = key.seal(b"whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX", &id.to_string());
+        directory
+            .apply("destination", &id.to_string(), Some(&config(good)))
+            .unwrap();
+        let bad = directory.apply(
+            "destination",
+            &id.to_string(),
+            Some(&config("v1.xx".into())),
+        );
+        assert!(bad.is_err());
+        assert_eq!(directory.snapshot().destinations[&id].signing_keys.len(), 1);
+    }
+}

@@ -1,0 +1,99 @@
+//! The `process` role: one consumer for live traffic and one for replays, through the same model.
+
+use std::{path::PathBuf, sync::Arc};
+
+use router_runtime::{
+    config_view,
+    consumer::{ConsumerSettings, Effects, run_batches},
+    env,
+    kafka::KafkaSettings,
+    lifecycle::{Readiness, Shutdown},
+};
+
+use super::{
+    compose::Outlets,
+    stage::{Meters, ProcessStage, Shared},
+};
+use crate::{
+    classify::{self, Model},
+    directory::Directory,
+    extract::Extractor,
+};
+
+/// Batches worked at a time by each consumer.
+const PARALLEL_BATCHES: usize = 2;
+
+/// Settings of the role, from the environment.
+#[derive(Debug, Clone)]
+pub struct ProcessSettings {
+    pub model_dir: PathBuf,
+    pub library: PathBuf,
+    pub body_limit_bytes: usize,
+}
+
+impl ProcessSettings {
+    /// # Errors
+    /// Model or library are not found, or a variable cannot be read.
+    pub fn from_env() -> anyhow::Result<Self> {
+        Ok(Self {
+            model_dir: classify::model_dir()?,
+            library: classify::library()?,
+            body_limit_bytes: env::or("BODY_LIMIT_BYTES", 5 * 1024 * 1024)?,
+        })
+    }
+}
+
+/// Runs both consumers until `shutdown`.
+///
+/// # Errors
+/// The model cannot be loaded, a consumer cannot be made, or one ended for a reason that only a new
+/// process can mend.
+pub async fn run(
+    kafka: &KafkaSettings,
+    settings: ProcessSettings,
+    instance_id: Option<&str>,
+    effects: &Effects,
+    readiness: &Readiness,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    let names = kafka.names();
+    let model = Model::load(&settings.library, &settings.model_dir, PARALLEL_BATCHES)?;
+    tracing::info!(version = model.version(), dir = %settings.model_dir.display(), "model loaded");
+    let directory = Arc::new(Directory::default());
+    let config_position = config_view::follow(
+        kafka,
+        Arc::clone(&directory),
+        readiness.part("config"),
+        shutdown.clone(),
+    )?;
+    let stage = ProcessStage(Arc::new(Shared {
+        directory,
+        config_position,
+        meters: Meters::new(&model),
+        model,
+        extractor: Extractor::default(),
+        outlets: Outlets::new(&names),
+        body_limit_bytes: settings.body_limit_bytes,
+    }));
+    let mut running = tokio::task::JoinSet::new();
+    for (name, topic) in [("process", names.raw), ("reprocess", names.replay)] {
+        let mut consumer = ConsumerSettings::new(kafka.clone(), name, vec![topic]);
+        consumer.instance_id = instance_id.map(ToOwned::to_owned);
+        consumer.parallel_batches = PARALLEL_BATCHES;
+        let stage = Arc::new(stage.clone());
+        let ready = readiness.part(name);
+        running.spawn(run_batches(
+            consumer,
+            stage,
+            effects.clone(),
+            ready,
+            shutdown.clone(),
+        ));
+    }
+    while let Some(ended) = running.join_next().await {
+        if let Err(error) = ended? {
+            shutdown.fail(&format!("{error:#}"));
+        }
+    }
+    Ok(())
+}

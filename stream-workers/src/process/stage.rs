@@ -1,0 +1,269 @@
+//! A batch of raw webhooks from records to outcomes: unpack, classify together, extract, match routes,
+//! compose.
+
+use std::{collections::HashMap, sync::Arc};
+
+use router_runtime::{
+    config_view::ConfigPosition,
+    consumer::{BatchStage, Dead, Envelope, Incoming, Outcome, Unreadable},
+    now_ms,
+};
+use router_schemas::{
+    Classification, EventId, ProcessedRecord, ProjectId, RawMeta, SourceId,
+    processed::ProcessOutcome,
+};
+
+use super::{
+    compose::{Outlets, Worked, processed_record},
+    matching,
+};
+use crate::{
+    body::Body,
+    classify::{Features, Model, decide},
+    directory::{Directory, Tables},
+    extract::Extractor,
+    headers::SenderHeaders,
+};
+
+/// No webhook of ours is older: an id from before (2020-01-01) was not given by an edge.
+const OLDEST_EVENT_MS: i64 = 1_577_836_800_000;
+/// How far an edge's clock may go ahead of the broker's.
+const CLOCK_SLACK_MS: i64 = 24 * 3_600_000;
+
+/// What live traffic and replays share.
+pub struct Shared {
+    pub directory: Arc<Directory>,
+    pub config_position: ConfigPosition,
+    pub model: Model,
+    pub extractor: Extractor,
+    pub outlets: Outlets,
+    /// Largest body that is unpacked or parsed.
+    pub body_limit_bytes: usize,
+    pub meters: Meters,
+}
+
+/// Handles of the stage's metrics, resolved once.
+pub struct Meters {
+    batch_seconds: metrics::Histogram,
+    model_seconds: metrics::Histogram,
+    packed: metrics::Counter,
+    categories: HashMap<String, metrics::Counter>,
+}
+
+impl Meters {
+    #[must_use]
+    pub fn new(model: &Model) -> Self {
+        let counter = |label: &String| {
+            let category = label.clone();
+            metrics::counter!("router_process_classified_total", "category" => category)
+        };
+        Self {
+            batch_seconds: metrics::histogram!("router_process_batch_seconds"),
+            model_seconds: metrics::histogram!("router_process_model_seconds"),
+            packed: metrics::counter!("router_process_left_packed_total"),
+            categories: model
+                .labels()
+                .iter()
+                .map(|label| (label.clone(), counter(label)))
+                .collect(),
+        }
+    }
+}
+
+/// The stage.
+#[derive(Clone)]
+pub struct ProcessStage(pub Arc<Shared>);
+
+/// One webhook of a batch, read.
+struct Item {
+    meta: RawMeta,
+    record: Arc<Incoming>,
+    body: Body,
+}
+
+impl BatchStage for ProcessStage {
+    type In = RawMeta;
+
+    fn read(&self, record: &Incoming) -> Result<RawMeta, Unreadable> {
+        let meta = RawMeta::read(record.headers())?;
+        meta.event_id
+            .check_range(OLDEST_EVENT_MS, record.timestamp_ms() + CLOCK_SLACK_MS)?;
+        Ok(meta)
+    }
+
+    async fn work(&self, batch: Vec<Envelope<RawMeta>>) -> Vec<Outcome> {
+        let began = std::time::Instant::now();
+        let shared = &*self.0;
+        // Routes that were in force when a webhook came in are known before it is routed.
+        let seen = batch
+            .iter()
+            .map(|envelope| envelope.value.config_offset)
+            .max()
+            .unwrap_or(0);
+        shared.config_position.caught_up_to(seen).await;
+        let config_offset = shared.config_position.current();
+        let tables = shared.directory.snapshot();
+
+        let mut features = Features::default();
+        let mut rows = Vec::with_capacity(batch.len());
+        let mut items = Vec::with_capacity(batch.len());
+        for Envelope {
+            value: meta,
+            record,
+        } in batch
+        {
+            let body = Body::read(
+                record.payload_bytes(),
+                meta.content_type.as_deref(),
+                meta.content_encoding.as_deref(),
+                shared.body_limit_bytes,
+            );
+            if let Some(why) = body.packed {
+                shared.meters.packed.increment(1);
+                tracing::debug!(event = %meta.event_id, %why, "body left as it came");
+            }
+            rows.push(
+                features
+                    .read(&SenderHeaders::parse(&meta.sender_headers), &body)
+                    .to_vec(),
+            );
+            items.push(Item { meta, record, body });
+        }
+        let asked = std::time::Instant::now();
+        let answers = match shared.model.probabilities(&rows) {
+            Ok(answers) => answers,
+            // One webhook may be to blame: each is tried by itself.
+            Err(_) if items.len() > 1 => return Vec::new(),
+            Err(error) => {
+                tracing::error!(%error, "the model does not answer");
+                let refuse =
+                    |item: &Item| self.refuse(&item.record, "model_failed", error.to_string());
+                return items.iter().map(refuse).collect();
+            }
+        };
+        shared
+            .meters
+            .model_seconds
+            .record(asked.elapsed().as_secs_f64());
+        let outcomes = items
+            .iter()
+            .zip(answers)
+            .map(|(item, answer)| {
+                shared.conclude(item, decide(&shared.model, &answer), &tables, config_offset)
+            })
+            .collect();
+        shared
+            .meters
+            .batch_seconds
+            .record(began.elapsed().as_secs_f64());
+        outcomes
+    }
+
+    /// What is set aside is accounted for: under its own id, or under one made of its place where it has
+    /// none that can be used.
+    fn refuse(&self, record: &Incoming, reason: &'static str, detail: String) -> Outcome {
+        let meta = self.read(record).ok();
+        let position = record.position();
+        let synthetic = || {
+            EventId::synthetic(
+                record.timestamp_ms(),
+                record.topic(),
+                record.partition(),
+                record.offset(),
+            )
+        };
+        let project_id = meta
+            .as_ref()
+            .map_or(ProjectId::DEFAULT, |meta| meta.project_id);
+        let replay = meta.as_ref().and_then(|meta| meta.replay);
+        let processed = ProcessedRecord {
+            event_id: meta.as_ref().map_or_else(synthetic, |meta| meta.event_id),
+            item: 0,
+            replay_id: replay.and_then(|replay| replay.replay_id),
+            round: replay.map_or(0, |replay| replay.round),
+            project_id,
+            source_id: meta
+                .as_ref()
+                .map_or(SourceId(uuid::Uuid::nil()), |meta| meta.source_id),
+            raw: position,
+            processed_at_ms: now_ms(),
+            outcome: ProcessOutcome::Dead {
+                reason: reason.to_owned(),
+            },
+            classification: None,
+            result: None,
+        };
+        Outcome {
+            label: "dead",
+            records: vec![processed_record(&self.0.outlets, &processed)],
+            dead: Some(Dead {
+                reason,
+                detail,
+                project_id: Some(project_id),
+            }),
+        }
+    }
+
+    fn origin(&self, record: &Incoming) -> u64 {
+        let meta = RawMeta::read(record.headers());
+        meta.map_or(0, |meta| meta.source_id.0.as_u128() as u64)
+    }
+}
+
+impl Shared {
+    fn conclude(
+        &self,
+        item: &Item,
+        classification: Classification,
+        tables: &Tables,
+        config_offset: i64,
+    ) -> Outcome {
+        let Item { meta, record, body } = item;
+        if let Some(counter) = self.meters.categories.get(&classification.category) {
+            counter.increment(1);
+        }
+        let result = self
+            .extractor
+            .extract(&SenderHeaders::parse(&meta.sender_headers), body);
+        let event = matching::Event {
+            project_id: meta.project_id,
+            source_id: meta.source_id,
+            category: &classification.category,
+            confidence: classification.confidence,
+        };
+        let mut destinations = matching::destinations(tables, event);
+        if let Some(only) = meta.replay.and_then(|replay| replay.destination_id) {
+            destinations.retain(|(destination, _)| *destination == only);
+        }
+        let now_ms = now_ms();
+        let worked = Worked {
+            meta,
+            body,
+            classification: &classification,
+            result: &result,
+            config_offset,
+            now_ms,
+        };
+        let (mut records, deliveries) = worked.deliveries(&self.outlets, tables, &destinations);
+        let (label, outcome) = if deliveries.is_empty() {
+            ("unrouted", ProcessOutcome::Unrouted)
+        } else {
+            ("routed", ProcessOutcome::Routed { deliveries })
+        };
+        let processed = ProcessedRecord {
+            event_id: meta.event_id,
+            item: 0,
+            replay_id: meta.replay.and_then(|replay| replay.replay_id),
+            round: meta.replay.map_or(0, |replay| replay.round),
+            project_id: meta.project_id,
+            source_id: meta.source_id,
+            raw: record.position(),
+            processed_at_ms: now_ms,
+            outcome,
+            classification: Some(classification),
+            result: Some(result),
+        };
+        records.push(processed_record(&self.outlets, &processed));
+        Outcome::emit(label, records)
+    }
+}
