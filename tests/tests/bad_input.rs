@@ -1,0 +1,331 @@
+//! What senders do wrong, each with its clear answer; what is odd but allowed goes all the way.
+
+use std::{io::Write as _, time::Duration};
+
+use bytes::Bytes;
+use router_e2e::{Receiver, World, WorldSettings, eventually};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+const LIMIT: usize = 5 * 1024 * 1024;
+const SOON: Duration = Duration::from_secs(30);
+
+async fn problem(answer: reqwest::Response) -> (u16, Value) {
+    let status = answer.status().as_u16();
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    let body: Value = answer.json().await.unwrap();
+    assert_eq!(body["status"], status);
+    assert!(body["title"].is_string());
+    (status, body)
+}
+
+fn chunked(bytes: usize) -> reqwest::Body {
+    let chunks = std::iter::repeat_n(Bytes::from(vec![b' '; 64 * 1024]), bytes / (64 * 1024));
+    let rest = Bytes::from(vec![b' '; bytes % (64 * 1024)]);
+    let chunks = chunks
+        .chain([rest])
+        .filter(|chunk| !chunk.is_empty())
+        .map(Ok::<_, std::io::Error>);
+    reqwest::Body::wrap_stream(futures_util::stream::iter(chunks.collect::<Vec<_>>()))
+}
+
+/// Writes to the edge by hand; what it answers until it closes or `patience` is over.
+async fn by_hand(world: &World, text: &[u8], patience: Duration) -> String {
+    let address = world.edge_url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(text).await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(patience, stream.read_to_end(&mut answer))
+        .await
+        .ok();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn senders_are_told_what_is_wrong() {
+    let settings = WorldSettings {
+        env: vec![
+            ("EDGE_BODY_TIMEOUT_MS", "2000".into()),
+            ("EDGE_HEADER_TIMEOUT_MS", "2000".into()),
+        ],
+        ..WorldSettings::default()
+    };
+    let Some(world) = World::start("bad-input", settings).await else {
+        return;
+    };
+    let client = reqwest::Client::new();
+    let url = format!("{}/webhooks", world.edge_url);
+
+    // Keys: missing, wrong, of another shape. The same answer, so that nobody learns which.
+    for key in [None, Some("whr_wrong"), Some("")] {
+        let request = client.post(&url).body("{}");
+        let request = if let Some(key) = key {
+            request.header("x-api-key", key)
+        } else {
+            request
+        };
+        let (status, body) = problem(request.send().await.unwrap()).await;
+        assert_eq!(status, 401, "{body}");
+    }
+    let flipped: String = world.key.chars().rev().collect();
+    assert_eq!(
+        problem(
+            client
+                .post(&url)
+                .header("x-api-key", flipped)
+                .send()
+                .await
+                .unwrap()
+        )
+        .await
+        .0,
+        401
+    );
+    let token = client
+        .post(format!("{}/in/whs_nobody", world.edge_url))
+        .body("{}")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(problem(token).await.0, 404);
+
+    // The limit holds with and without an announced length, and not one byte earlier.
+    let at_limit = world.webhook().await
+        .body(vec![b' '; LIMIT])
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(at_limit.status(), 202);
+    assert_eq!(
+        world.webhook().await
+            .body(chunked(LIMIT))
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        202
+    );
+    for body in [
+        reqwest::Body::from(vec![b' '; LIMIT + 1]),
+        chunked(LIMIT + 1),
+    ] {
+        let answer = world.webhook().await.body(body).send().await;
+        // A server may close before the client has finished writing; then no answer arrives at all.
+        if let Ok(answer) = answer {
+            assert_eq!(problem(answer).await.0, 413);
+        }
+    }
+    let announced = format!(
+        "POST /webhooks HTTP/1.1\r\nhost: x\r\nx-api-key: {}\r\ncontent-length: {}\r\n\r\n",
+        world.key,
+        LIMIT + 1
+    );
+    assert!(
+        by_hand(&world, announced.as_bytes(), SOON)
+            .await
+            .starts_with("HTTP/1.1 413")
+    );
+
+    // Headers, on both protocols.
+    let long = "h".repeat(33 * 1024);
+    let answer = world.webhook().await
+        .header("x-long", &long)
+        .body("{}")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(problem(answer).await.0, 431);
+    let http2 = reqwest::Client::builder()
+        .http2_prior_knowledge()
+        .build()
+        .unwrap();
+    let request = http2.post(&url).header("x-api-key", &world.key);
+    match request
+        .try_clone()
+        .unwrap()
+        .header("x-long", &long)
+        .body("{}")
+        .send()
+        .await
+    {
+        Ok(answer) => assert_eq!(answer.status(), 431),
+        // HTTP/2 lets the server refuse the stream.
+        Err(error) => assert!(error.is_request() || error.is_body(), "{error}"),
+    }
+    assert_eq!(request.body("{}").send().await.unwrap().status(), 202);
+
+    // One byte a second is not a body, and half a header line is nothing.
+    let head = format!(
+        "POST /webhooks HTTP/1.1\r\nhost: x\r\nx-api-key: {}\r\ncontent-length: 100\r\n\r\n",
+        world.key
+    );
+    let address = world.edge_url.strip_prefix("http://").unwrap();
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 1024];
+    let mut read = 0;
+    for _ in 0..6 {
+        slow.write_all(b"x").await.ok();
+        if let Ok(Ok(n)) =
+            tokio::time::timeout(Duration::from_secs(1), slow.read(&mut answer)).await
+        {
+            read = n;
+            break;
+        }
+    }
+    assert!(String::from_utf8_lossy(&answer[..read]).starts_with("HTTP/1.1 408"));
+    let began = std::time::Instant::now();
+    by_hand(
+        &world,
+        b"POST /webhooks HTTP/1.1\r\nhost: x\r\nx-part",
+        Duration::from_secs(8),
+    )
+    .await;
+    assert!(
+        began.elapsed() < Duration::from_secs(7),
+        "a sender of slow headers is not let go"
+    );
+
+    // Methods and paths.
+    assert_eq!(problem(client.get(&url).send().await.unwrap()).await.0, 405);
+    assert_eq!(
+        problem(
+            client
+                .post(format!("{}/nothing", world.edge_url))
+                .send()
+                .await
+                .unwrap()
+        )
+        .await
+        .0,
+        404
+    );
+
+    // A rate is held per key, and said with the time to wait.
+    let slow_key = world.control_json(&[
+        "key", "create", "--name", "slow", "--rate", "1", "--burst", "2",
+    ]);
+    let slow_key = slow_key["key"].as_str().unwrap();
+    let mut statuses = Vec::new();
+    for _ in 0..5 {
+        let answer = client
+            .post(&url)
+            .header("x-api-key", slow_key)
+            .body("{}")
+            .send()
+            .await
+            .unwrap();
+        if answer.status() == 429 {
+            assert!(answer.headers().contains_key("retry-after"));
+        }
+        statuses.push(answer.status().as_u16());
+    }
+    assert_eq!(
+        statuses.iter().filter(|status| **status == 202).count(),
+        2,
+        "{statuses:?}"
+    );
+    assert!(statuses.contains(&429), "{statuses:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_bodies_go_all_the_way() {
+    let Some(world) = World::start("odd-bodies", WorldSettings::default()).await else {
+        return;
+    };
+    let receiver = Receiver::start().await;
+    let raw_receiver = Receiver::start().await;
+    let destination = world.destination("app", &receiver.url(), &[]);
+    let raw = world.destination("raw", &raw_receiver.url(), &["--body", "raw"]);
+    world.route("all", &destination, &[]);
+    world.route("raw", &raw, &[]);
+
+    let gzip = |data: &[u8]| {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        packer.write_all(data).unwrap();
+        packer.finish().unwrap()
+    };
+    let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+    let bomb = gzip(&vec![b'0'; 200 << 20]);
+    let bodies: Vec<(&str, Option<&str>, Vec<u8>)> = vec![
+        ("empty", None, Vec::new()),
+        ("invalid UTF-8", None, vec![0xff, 0xfe, 0x00, 0x80]),
+        ("deeply nested", None, deep.clone().into_bytes()),
+        (
+            "duplicate keys",
+            None,
+            br#"{"a":1,"a":2,"type":"x"}"#.to_vec(),
+        ),
+        (
+            "NUL",
+            None,
+            br#"{"type":"a\u0000b","title":"c\u0000d"}"#.to_vec(),
+        ),
+        ("packed", Some("gzip"), gzip(br#"{"type":"invoice.paid"}"#)),
+        ("bomb", Some("gzip"), bomb.clone()),
+        ("lies", Some("br"), b"this is no brotli".to_vec()),
+    ];
+    let mut ids = std::collections::HashMap::new();
+    for (name, encoding, body) in &bodies {
+        let mut request = world.webhook().await;
+        if let Some(encoding) = encoding {
+            request = request.header("content-encoding", *encoding);
+        }
+        let answer = request.body(body.clone()).send().await.unwrap();
+        assert_eq!(answer.status(), 202, "{name}");
+        let id = answer.json::<Value>().await.unwrap()["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        ids.insert(id, *name);
+    }
+    let all = bodies.len();
+    eventually("every delivery", SOON, async || {
+        (receiver.count() == all && raw_receiver.count() == all).then_some(())
+    })
+    .await;
+    for received in receiver.received() {
+        // Ten thousand levels are more than most parsers take, this test's among them.
+        let text = String::from_utf8_lossy(&received.body).into_owned();
+        if text.contains(&deep) {
+            continue;
+        }
+        let result = received.json();
+        let payload = &result["payload"];
+        match ids[result["id"].as_str().unwrap()] {
+            "empty" => assert_eq!(payload, ""),
+            "invalid UTF-8" => assert_eq!(payload, &json!({"base64": "//4AgA=="})),
+            "duplicate keys" => assert!(text.contains(r#"{"a":1,"a":2,"type":"x"}"#)),
+            "NUL" => assert!(text.contains(r#""type":"a\u0000b""#)),
+            "packed" => assert_eq!(payload["type"], "invoice.paid"),
+            "bomb" | "lies" => assert!(payload["base64"].is_string()),
+            other => panic!("{other}: {text}"),
+        }
+    }
+    let raws: Vec<Bytes> = raw_receiver
+        .received()
+        .into_iter()
+        .map(|received| received.body)
+        .collect();
+    assert!(
+        raws.iter().any(|body| body == &bomb),
+        "what is not unpacked is sent on as it came"
+    );
+    assert!(raws.iter().any(|body| body == deep.as_bytes()));
+
+    let pool = world.database().await;
+    eventually("every row", SOON, async || {
+        let rows: i64 =
+            sqlx::query_scalar("select count(*) from processed_results where category is not null")
+                .fetch_one(&pool)
+                .await
+                .unwrap();
+        (rows == all as i64).then_some(())
+    })
+    .await;
+    let (balanced, account) = world.audit(&["--database"]);
+    assert!(balanced, "{account}");
+}
