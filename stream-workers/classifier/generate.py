@@ -1,0 +1,131 @@
+"""Expands the templates of `corpus/` into the webhooks the model is trained on.
+
+Reads `corpus/<label>.jsonl`, writes JSON lines `{"provider", "event", "label",
+"headers", "content_type", "body"}` (the body as text). The same seed and
+templates give the same bytes. Exits with 1 if a template names a reserved
+provider or is malformed. Needs only the standard library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from random import Random
+from typing import Any, Iterator
+from urllib.parse import unquote_plus
+
+import reserved
+import values
+from augment import expand
+from labels import LABELS
+
+HERE = Path(__file__).resolve().parent
+FIELDS = ("provider", "event", "label", "body")
+
+
+def templates(corpus: Path) -> Iterator[tuple[str, dict[str, Any] | str]]:
+    """Each line of the corpus as (place, template), or (place, complaint) if it is malformed."""
+    for path in sorted(corpus.glob("*.jsonl")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if line.strip():
+                yield f"{path.name}:{number}", parse(line, path.stem)
+
+
+def parse(line: str, label: str) -> dict[str, Any] | str:
+    """The template of a line, or what is wrong with it."""
+    try:
+        template = json.loads(line)
+    except json.JSONDecodeError as error:
+        return f"not JSON: {error}"
+    if not isinstance(template, dict):
+        return "not an object"
+    missing = [field for field in FIELDS if field not in template]
+    if missing:
+        return f"lacks {', '.join(missing)}"
+    if template["label"] not in LABELS or template["label"] != label:
+        return f"label {template['label']!r} in the file of {label!r}"
+    if not isinstance(template["body"], (dict, list, str)):
+        return "the body is neither an object nor a string"
+    if not isinstance(template.get("headers", {}), dict):
+        return "headers are not an object"
+    unknown = {name for name in values.PLACEHOLDER.findall(line) if name not in values.MAKERS}
+    return f"unknown placeholders {sorted(unknown)}" if unknown else template
+
+
+def sound(corpus: Path, names: list[str]) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
+    """The templates that may be used, and a complaint for each of the others."""
+    good: list[tuple[str, dict[str, Any]]] = []
+    complaints: list[str] = []
+    for place, template in templates(corpus):
+        problem = template if isinstance(template, str) else reserved.violation(template, names)
+        if problem:
+            complaints.append(f"{place}: {problem}")
+        elif isinstance(template, dict):
+            good.append((place, template))
+    return good, complaints
+
+
+def main() -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", type=Path, default=HERE / "corpus", help="directory of templates")
+    parser.add_argument("--reserved", type=Path, help="file of providers that may not be in the corpus")
+    parser.add_argument("--skip", action="store_true", help="leave refused templates out instead of failing")
+    parser.add_argument("--count", type=int, default=60, help="webhooks for each template (default 60)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of all randomness (default 1)")
+    parser.add_argument("--out", type=Path, required=True, help="file to write")
+    args = parser.parse_args()
+
+    names = reserved.load_names(args.reserved) if args.reserved else []
+    good, complaints = sound(args.corpus, names)
+    for complaint in complaints:
+        print(complaint, file=sys.stderr)
+    if complaints and not args.skip:
+        print(f"{len(complaints)} templates refused", file=sys.stderr)
+        return 1
+    written, dropped = write(good, names, args.out, args.count, args.seed)
+    print(
+        f"{len(good)} templates ({len(complaints)} left out), {written} webhooks"
+        f" ({dropped} left out for a reserved name that chance had made)",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def pieces(body: str) -> Any:
+    """The keys and values of a body that has become text."""
+    try:
+        return json.loads(body)
+    except json.JSONDecodeError:
+        return re.split(r"[<>&=\s\"]+", unquote_plus(body))
+
+
+def write(
+    good: list[tuple[str, dict[str, Any]]], names: list[str], out: Path, count: int, seed: int
+) -> tuple[int, int]:
+    """Writes the webhooks; returns how many were written and how many left out.
+
+    Chance can put a reserved name together (`Vero` out of two syllables), so
+    that what was made is looked at again.
+    """
+    written = dropped = 0
+    with out.open("w", encoding="utf-8") as file:
+        for done, (place, template) in enumerate(good, 1):
+            for copy in range(count):
+                rng = Random(f"{seed}/{template['label']}/{place}/{copy}")
+                record = expand(template, rng, names, untouched=copy == 0)
+                if reserved.violation({**record, "body": pieces(record["body"])}, names):
+                    dropped += 1
+                    continue
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                written += 1
+            if done % 100 == 0:
+                print(f"  {done}/{len(good)} templates", file=sys.stderr)
+    return written, dropped
+
+
+if __name__ == "__main__":
+    sys.exit(main())
