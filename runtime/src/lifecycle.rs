@@ -137,11 +137,11 @@ impl Readiness {
         ReadinessPart(flag)
     }
 
+    /// A process that has no parts yet is still starting.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.lock()
-            .iter()
-            .all(|(_, ready)| ready.load(Ordering::Relaxed))
+        let parts = self.lock();
+        !parts.is_empty() && parts.iter().all(|(_, ready)| ready.load(Ordering::Relaxed))
     }
 
     /// Each part and whether it is ready.

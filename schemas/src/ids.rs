@@ -109,6 +109,18 @@ impl EventId {
         Ok(())
     }
 
+    /// Checks that an edge can have given the id to a raw record that the broker stamped `record_ms`: not
+    /// before 2020, when there was no edge, and not more than a day ahead of the broker's clock. One rule
+    /// for all who account for raw records: where it fails, [`EventId::synthetic`] names the record.
+    ///
+    /// # Errors
+    /// Another version, or a time outside the range.
+    pub fn check_given(self, record_ms: i64) -> Result<(), ReadError> {
+        const OLDEST_MS: i64 = 1_577_836_800_000;
+        const CLOCK_SLACK_MS: i64 = 24 * 3_600_000;
+        self.check_range(OLDEST_MS, record_ms.saturating_add(CLOCK_SLACK_MS))
+    }
+
     /// The id under which a record without a usable id of its own is accounted for: a pure function of
     /// where it stands, so that reading it twice names it the same.
     #[must_use]
@@ -186,6 +198,15 @@ mod tests {
     #[test]
     fn an_id_of_another_century_is_refused() {
         let old = EventId::synthetic(1_000, "t", 0, 0);
+        let now_ms = 1_780_000_000_000;
+        assert!(old.check_given(now_ms).is_err());
+        assert!(
+            EventId::synthetic(now_ms, "t", 0, 0)
+                .check_given(now_ms)
+                .is_ok()
+        );
+        let ahead = EventId::synthetic(now_ms + 25 * 3_600_000, "t", 0, 0);
+        assert!(ahead.check_given(now_ms).is_err());
         assert!(old.check_range(1_700_000_000_000, i64::MAX).is_err());
         assert!(
             EventId(Uuid::from_u128(0x1234))

@@ -61,7 +61,7 @@ pub struct Settings {
 #[derive(Debug)]
 enum RoleSettings {
     Process(ProcessSettings),
-    Deliver(DeliverSettings),
+    Deliver(Box<DeliverSettings>),
     Retry,
     Archive(archive::ArchiveSettings),
 }
@@ -74,7 +74,7 @@ impl Settings {
         Ok(Self {
             role: match role {
                 Role::Process => RoleSettings::Process(ProcessSettings::from_env()?),
-                Role::Deliver => RoleSettings::Deliver(DeliverSettings::from_env()?),
+                Role::Deliver => RoleSettings::Deliver(Box::new(DeliverSettings::from_env()?)),
                 Role::Retry => RoleSettings::Retry,
                 Role::Archive => RoleSettings::Archive(archive::ArchiveSettings::from_env()?),
             },
@@ -123,7 +123,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         }
         RoleSettings::Deliver(settings) => {
             deliver::role::run(
-                &kafka, &ladder, settings, instance, &effects, &readiness, &shutdown,
+                &kafka, &ladder, *settings, instance, &effects, &readiness, &shutdown,
             )
             .await
         }

@@ -25,11 +25,6 @@ use crate::{
     headers::SenderHeaders,
 };
 
-/// No webhook of ours is older: an id from before (2020-01-01) was not given by an edge.
-const OLDEST_EVENT_MS: i64 = 1_577_836_800_000;
-/// How far an edge's clock may go ahead of the broker's.
-const CLOCK_SLACK_MS: i64 = 24 * 3_600_000;
-
 /// What live traffic and replays share.
 pub struct Shared {
     pub directory: Arc<Directory>,
@@ -86,8 +81,7 @@ impl BatchStage for ProcessStage {
 
     fn read(&self, record: &Incoming) -> Result<RawMeta, Unreadable> {
         let meta = RawMeta::read(record.headers())?;
-        meta.event_id
-            .check_range(OLDEST_EVENT_MS, record.timestamp_ms() + CLOCK_SLACK_MS)?;
+        meta.event_id.check_given(record.timestamp_ms())?;
         Ok(meta)
     }
 
