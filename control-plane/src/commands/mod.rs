@@ -1,0 +1,148 @@
+//! The command line: what can be asked, and the printing of answers. The work itself is done elsewhere.
+
+mod audit;
+mod config;
+mod destination;
+mod key;
+mod migrate;
+mod route;
+mod serve;
+mod source;
+mod topics;
+mod user;
+
+use clap::{Args, Parser, Subcommand};
+use sqlx::PgPool;
+
+use crate::{
+    error::CommandError,
+    publisher,
+    settings::Settings,
+    store::{Change, Wanted},
+};
+
+type Outcome = Result<(), CommandError>;
+
+/// Settings of the webhook router: keys, sources, destinations, routes; topics and tables; the audit.
+///
+/// Reads DATABASE_URL, KAFKA_BROKERS (default 127.0.0.1:9092), TOPIC_PREFIX and MASTER_KEY from the
+/// environment. A change is in force on every edge and worker once its command has returned.
+#[derive(Debug, Parser)]
+#[command(
+    name = "control-plane",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Exit codes: 0 done, 1 failed (or an audit found the ledgers out of balance), 64 wrong usage or configuration.
+
+First steps:
+  control-plane migrate
+  control-plane topics create
+  control-plane key create --name my-first-key
+  control-plane destination create --name app --url https://example.com/hooks
+  control-plane route create --name everything --destination app
+  control-plane serve"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Brings the database's tables to this version; safe to run again
+    Migrate(migrate::Migrate),
+    /// Kafka topics
+    #[command(subcommand)]
+    Topics(topics::Topics),
+    /// People who may sign in
+    #[command(subcommand)]
+    User(user::User),
+    /// API keys that let webhooks in
+    #[command(subcommand)]
+    Key(key::Key),
+    /// Senders of webhooks
+    #[command(subcommand)]
+    Source(source::Source),
+    /// Where results are delivered
+    #[command(subcommand)]
+    Destination(destination::Destination),
+    /// Which events go to which destinations
+    #[command(subcommand)]
+    Route(route::Route),
+    /// The topic that carries settings to edges and workers
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Counts what was accepted against what became of it; exits with 1 if something is missing
+    Audit(audit::Audit),
+    /// Publishes changes, listens to the data plane, answers /healthz, /readyz and /metrics
+    Serve(serve::Serve),
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// It did not do what it was asked.
+    pub async fn run(self) -> Outcome {
+        // A command speaks through its answer and its error; logs are for `serve`, and for who asks.
+        if matches!(self.command, Command::Serve(_))
+            || router_runtime::env::text("RUST_LOG").is_some()
+        {
+            router_runtime::telemetry::init("control-plane");
+        }
+        let settings = Settings::from_env()?;
+        match self.command {
+            Command::Migrate(command) => command.run(&settings).await,
+            Command::Topics(command) => command.run(&settings).await,
+            Command::User(command) => command.run(&settings).await,
+            Command::Key(command) => command.run(&settings).await,
+            Command::Source(command) => command.run(&settings).await,
+            Command::Destination(command) => command.run(&settings).await,
+            Command::Route(command) => command.run(&settings).await,
+            Command::Config(command) => command.run(&settings).await,
+            Command::Audit(command) => command.run(&settings).await,
+            Command::Serve(command) => command.run(&settings).await,
+        }
+    }
+}
+
+/// How the answer is printed.
+#[derive(Debug, Clone, Copy, Args)]
+struct Format {
+    /// Print JSON instead of a text for people
+    #[arg(long)]
+    json: bool,
+}
+
+/// A command's hold on the tables.
+struct Session<'a> {
+    settings: &'a Settings,
+    pool: PgPool,
+}
+
+impl<'a> Session<'a> {
+    fn open(settings: &'a Settings) -> Result<Self, CommandError> {
+        Ok(Self {
+            settings,
+            pool: settings.database(4)?,
+        })
+    }
+
+    async fn change(&self) -> Result<Change, CommandError> {
+        Ok(Change::begin(&self.pool, &self.settings.actor, self.settings.project_id).await?)
+    }
+
+    /// Commits, and returns once the change is acknowledged in the config topic.
+    async fn publish(&self, change: Change) -> Outcome {
+        let seqs = change.commit().await?;
+        Ok(publisher::confirm(&self.pool, &self.settings.kafka, &seqs).await?)
+    }
+}
+
+fn wanted(texts: &[String]) -> Vec<Wanted> {
+    texts
+        .iter()
+        .map(|text| Wanted::from(text.as_str()))
+        .collect()
+}
