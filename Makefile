@@ -1,0 +1,50 @@
+# The commands of this repository. What they do on this machine is in deploy/local/router; the rest is cargo.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+ROUTER := deploy/local/router
+# The same profile as the product's, so that librdkafka is compiled once.
+CARGO := cargo
+TOOLS := $(CARGO) run --release --locked --quiet -p router-tools --
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}'
+
+up: ## start Kafka, PostgreSQL and the product; again: only what is missing
+	@$(ROUTER) up
+down: ## stop what `make up` started
+	@$(ROUTER) down
+clean: ## stop it and forget its data
+	@$(ROUTER) clean
+status: ## what runs where
+	@$(ROUTER) status
+scale: ## run N workers of a role: make scale ROLE=deliver N=3
+	@$(ROUTER) scale "$(ROLE)" "$(N)"
+
+demo: ## after `make up`: webhooks of many providers, and what becomes of each
+	@$(TOOLS) demo
+send: ## post a JSON Lines file: make send FILE=events.jsonl [RATE= CONCURRENCY= REPEAT=]
+	@$(if $(FILE),,echo "usage: make send FILE=events.jsonl [RATE=] [CONCURRENCY=] [REPEAT=]" >&2; exit 64)
+	@$(TOOLS) send --file "$(FILE)" $(if $(RATE),--rate "$(RATE)") $(if $(CONCURRENCY),--concurrency "$(CONCURRENCY)") $(if $(REPEAT),--repeat "$(REPEAT)")
+
+test: ## everything that fits, on a stack of its own: make test [ARGS='-p ingest-edge']
+	@$(ROUTER) test $(ARGS)
+soak: ## what takes longer: outages of minutes, rebalance storms, long fuzzing
+	@$(ROUTER) soak
+bench: ## measure this machine, report in target/bench: make bench [PART=edge]
+	@$(TOOLS) bench $(PART)
+
+fmt: ## format
+	$(CARGO) fmt --all
+lint: ## clippy, warnings denied
+	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
+doc: ## rustdoc, warnings denied
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --workspace --no-deps --locked
+schemas: ## write schemas/generated from the types
+	$(CARGO) run --release --locked -p router-schemas -- write
+
+compose-env: ## write the .env that docker-compose.kafka.yml needs
+	@deploy/local/compose-env
+
+.PHONY: help up down clean status scale demo send test soak bench fmt lint doc schemas compose-env
