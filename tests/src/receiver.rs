@@ -1,7 +1,7 @@
 //! A destination under the test's control: it records what it gets, and misbehaves as told.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -165,6 +165,39 @@ impl Receiver {
             .lock()
             .expect("no panic holds it")
             .clone()
+    }
+
+    /// Delivery ids by event id, of bodies that are results.
+    #[must_use]
+    pub fn event_ids(&self) -> HashMap<String, Vec<String>> {
+        let mut found: HashMap<String, Vec<String>> = HashMap::new();
+        for received in self
+            .state
+            .received
+            .lock()
+            .expect("no panic holds it")
+            .iter()
+        {
+            // The id is the first field of a result; reading no further keeps many deliveries cheap.
+            let start = received
+                .body
+                .get(7..43)
+                .and_then(|id| std::str::from_utf8(id).ok());
+            if let Some(id) = start {
+                found.entry(id.to_owned()).or_default().push(received.id());
+            }
+        }
+        found
+    }
+
+    /// The longest time in which nothing arrived, from the first request to the last.
+    #[must_use]
+    pub fn longest_gap(&self) -> Duration {
+        let received = self.state.received.lock().expect("no panic holds it");
+        let gaps = received
+            .windows(2)
+            .map(|pair| pair[1].at.saturating_duration_since(pair[0].at));
+        gaps.max().unwrap_or_default()
     }
 
     #[must_use]

@@ -287,7 +287,6 @@ impl World {
         let answer = self
             .webhook()
             .await
-            .await
             .body(body)
             .send()
             .await

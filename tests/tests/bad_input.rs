@@ -93,14 +93,18 @@ async fn senders_are_told_what_is_wrong() {
     assert_eq!(problem(token).await.0, 404);
 
     // The limit holds with and without an announced length, and not one byte earlier.
-    let at_limit = world.webhook().await
+    let at_limit = world
+        .webhook()
+        .await
         .body(vec![b' '; LIMIT])
         .send()
         .await
         .unwrap();
     assert_eq!(at_limit.status(), 202);
     assert_eq!(
-        world.webhook().await
+        world
+            .webhook()
+            .await
             .body(chunked(LIMIT))
             .send()
             .await
@@ -131,7 +135,9 @@ async fn senders_are_told_what_is_wrong() {
 
     // Headers, on both protocols.
     let long = "h".repeat(33 * 1024);
-    let answer = world.webhook().await
+    let answer = world
+        .webhook()
+        .await
         .header("x-long", &long)
         .body("{}")
         .send()

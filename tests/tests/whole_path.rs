@@ -31,7 +31,9 @@ async fn a_webhook_is_classified_delivered_signed_and_recorded() {
     world.route("raw", &raw, &["--source", &world.source_id]);
 
     let body = invoice().to_string();
-    let answer = world.webhook().await
+    let answer = world
+        .webhook()
+        .await
         .header("stripe-signature", "t=1,v1=00")
         .body(body.clone())
         .send()
