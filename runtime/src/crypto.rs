@@ -217,7 +217,7 @@ mod tests {
         let token = token::generate("whr_");
         assert!(token::check(&token, "whr_"));
         assert!(!token::check(&token, "whs_"));
-        let mut changed = token.clone().into_bytes();
+        let mut changed = token.into_bytes();
         changed[10] = if changed[10] == b'a' { b'b' } else { b'a' };
         assert!(!token::check(&String::from_utf8(changed).unwrap(), "whr_"));
         assert!(!token::check("whr_é", "whr_"));

@@ -291,7 +291,7 @@ async fn answer(stream: &mut TcpStream, behaviour: Behaviour) -> bool {
         return false;
     }
     let mut left = body_bytes;
-    let chunk = [b'x'; 16 * 1_024];
+    let chunk = vec![b'x'; 16 * 1_024];
     while left > 0 {
         let part = usize::try_from(left)
             .unwrap_or(chunk.len())

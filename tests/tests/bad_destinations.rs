@@ -1,5 +1,7 @@
 //! What destinations do wrong, and that it costs the others nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 use std::time::Duration;
 
 use router_e2e::{Behaviour, Receiver, World, WorldSettings, eventually, read_topic};

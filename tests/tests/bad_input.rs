@@ -1,5 +1,7 @@
 //! What senders do wrong, each with its clear answer; what is odd but allowed goes all the way.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 use std::{io::Write as _, time::Duration};
 
 use bytes::Bytes;

@@ -1,6 +1,8 @@
 //! Bad days: every process killed under load, one after another, then Kafka, then PostgreSQL. Afterwards
 //! everything that was promised has been delivered, and both ledgers of account balance.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 use std::{collections::HashSet, time::Duration};
 
 use router_e2e::{

@@ -1,6 +1,8 @@
 //! Records that nobody should have written, put straight into every topic: each is set aside and counted,
 //! and the records around it are worked.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 use std::time::Duration;
 
 use router_e2e::{Receiver, World, WorldSettings, eventually, produce, read_topic};

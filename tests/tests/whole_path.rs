@@ -1,5 +1,7 @@
 //! One webhook, all the way: posted, classified, extracted, routed, delivered, retried, recorded, replayed.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 use std::time::Duration;
 
 use router_e2e::{Behaviour, Receiver, World, WorldSettings, eventually};

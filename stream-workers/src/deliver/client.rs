@@ -63,7 +63,7 @@ impl Sender {
         Ok(Self { client, policy })
     }
 
-    /// Makes one attempt. Ends within the destination's timeout and [`BODY_PATIENCE`].
+    /// Makes one attempt. Ends within the destination's timeout and a short patience for the rest of a body.
     pub async fn attempt(&self, destination: &Destination, message: Message<'_>) -> Ending {
         // An address in the URL never reaches the resolver, so it is checked here.
         if let Some(address) = literal_address(&destination.url)

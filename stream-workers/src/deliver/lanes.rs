@@ -67,7 +67,7 @@ pub struct Turn {
 #[derive(Debug)]
 pub enum Admission {
     Go(Turn),
-    /// No room within [`PATIENCE`]: park for at least this long.
+    /// No room soon enough: park for at least this long.
     Park {
         delay_ms: i64,
     },
