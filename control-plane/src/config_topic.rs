@@ -34,6 +34,8 @@ pub fn read(kafka: &KafkaSettings) -> anyhow::Result<Contents> {
             ("enable.auto.commit", "false"),
             ("enable.partition.eof", "true"),
             ("isolation.level", "read_committed"),
+            // The end is told by the first answer without records, which the broker holds back this long.
+            ("fetch.wait.max.ms", "50"),
         ],
     );
     let consumer: BaseConsumer = config.create().context("cannot make a consumer")?;

@@ -1,7 +1,6 @@
 //! HTTP clients of these tools: one place that installs the TLS provider first.
 
 /// A reqwest builder that can speak TLS.
-#[must_use]
 pub fn client_builder() -> reqwest::ClientBuilder {
     // A second installation is refused, which is as good as the first.
     rustls::crypto::ring::default_provider()

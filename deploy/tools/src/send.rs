@@ -21,7 +21,7 @@ mod line;
 mod outcome;
 mod source;
 
-use line::Webhook;
+pub(crate) use line::Webhook;
 use outcome::Outcomes;
 use source::{Lines, count_lines};
 

@@ -63,7 +63,13 @@ impl Extractor {
             None => generic::extract(input),
         };
         if result.summary.is_empty() {
-            result.summary = values::summary(&result, body.text().unwrap_or_default());
+            // The fields of a document are no sentence; a plain text is its own summary.
+            let text = if body.value().is_none() {
+                body.text()
+            } else {
+                None
+            };
+            result.summary = values::summary(&result, text.unwrap_or_default());
         }
         result
     }

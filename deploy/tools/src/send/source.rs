@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{BufRead, BufReader, Read},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::Context;
@@ -45,7 +45,7 @@ impl Lines {
 
 /// False where nobody listens any more.
 fn read_round(
-    path: &PathBuf,
+    path: &Path,
     sender: &mpsc::Sender<anyhow::Result<(u64, String)>>,
 ) -> anyhow::Result<bool> {
     let mut reader = open(path)?;

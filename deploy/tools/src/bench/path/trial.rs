@@ -151,7 +151,8 @@ fn falls_short(
             thousands(accepted as f64 / seconds)
         ));
     }
-    let stages: [(&str, fn(&Lag) -> u64); 3] = [
+    type Of = fn(&Lag) -> u64;
+    let stages: [(&str, Of); 3] = [
         ("process", |lag| lag.process),
         ("deliver", |lag| lag.deliver),
         ("archive", |lag| lag.archive),
