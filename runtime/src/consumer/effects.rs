@@ -128,8 +128,15 @@ impl AckSink for EffectSink {
 #[derive(Clone)]
 pub struct Effects {
     producer: Producer<EffectSink>,
+    /// For what is only recorded. Nobody waits for it but the offset behind it, so it is sent together:
+    /// a request for each record of each partition is what costs brokers most.
+    journal: Producer<EffectSink>,
+    journals: Arc<[String; 2]>,
     dead_letter: Arc<str>,
 }
+
+/// How long a record for the journals waits for others.
+const JOURNAL_LINGER_MS: &str = "50";
 
 impl Effects {
     /// # Errors
@@ -141,9 +148,16 @@ impl Effects {
         let sink = Arc::new(EffectSink {
             shutdown: shutdown.clone(),
         });
+        let producer = Producer::new(&config, Arc::clone(&sink), shutdown.clone())?;
+        if !settings.properties.contains_key("linger.ms") {
+            config.set("linger.ms", JOURNAL_LINGER_MS);
+        }
+        let names = settings.names();
         Ok(Self {
-            producer: Producer::new(&config, sink, shutdown.clone())?,
-            dead_letter: settings.names().dead_letter.into(),
+            producer,
+            journal: Producer::new(&config, sink, shutdown.clone())?,
+            journals: Arc::new([names.processed, names.attempts]),
+            dead_letter: names.dead_letter.into(),
         })
     }
 
@@ -181,12 +195,18 @@ impl Effects {
 
     async fn send(&self, record: &OutRecord, pending: &Arc<Pending>) {
         let mut token = Arc::clone(pending);
+        let recorded = self.journals.iter().any(|topic| **topic == *record.topic);
+        let producer = if recorded {
+            &self.journal
+        } else {
+            &self.producer
+        };
         loop {
             let mut headers = HeaderList::with_capacity(record.headers.len());
             for (name, value) in &record.headers {
                 headers.put(name, value);
             }
-            let sent = self.producer.send(
+            let sent = producer.send(
                 &record.topic,
                 record.partition,
                 &record.key,

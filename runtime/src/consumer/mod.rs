@@ -101,6 +101,10 @@ pub struct ConsumerSettings {
     pub parallel_batches: usize,
     /// What librdkafka may fetch ahead for each partition.
     pub prefetch_kbytes: u32,
+    /// The broker answers a fetch when it has this much, or after `fetch_wait`: fewer and fuller answers
+    /// for a delay of at most that.
+    pub fetch_min_bytes: u32,
+    pub fetch_wait: Duration,
     pub commit_interval: Duration,
     /// How long a revoked partition, or a stopping process, waits for what is in work. Must stay far
     /// below `max.poll.interval.ms`.
@@ -121,6 +125,8 @@ impl ConsumerSettings {
             max_batch_bytes: 8 << 20,
             parallel_batches: 2,
             prefetch_kbytes: 4_096,
+            fetch_min_bytes: 1,
+            fetch_wait: Duration::from_millis(100),
             commit_interval: Duration::from_millis(200),
             drain_timeout: Duration::from_secs(5),
         }
@@ -129,6 +135,8 @@ impl ConsumerSettings {
     fn client_config(&self) -> rdkafka::ClientConfig {
         let group = self.kafka.names().group(self.stage);
         let prefetch = self.prefetch_kbytes.to_string();
+        let min_bytes = self.fetch_min_bytes.to_string();
+        let wait = self.fetch_wait.as_millis().to_string();
         let session = self.kafka.session_timeout_ms.to_string();
         let mut ours = vec![
             ("group.id", group.as_str()),
@@ -138,7 +146,8 @@ impl ConsumerSettings {
             ("auto.offset.reset", "error"),
             ("isolation.level", "read_committed"),
             ("queued.max.messages.kbytes", prefetch.as_str()),
-            ("fetch.wait.max.ms", "100"),
+            ("fetch.min.bytes", min_bytes.as_str()),
+            ("fetch.wait.max.ms", wait.as_str()),
             ("fetch.error.backoff.ms", "100"),
             ("fetch.queue.backoff.ms", "20"),
             ("statistics.interval.ms", "5000"),

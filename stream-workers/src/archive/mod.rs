@@ -20,7 +20,7 @@ mod store;
 mod text;
 mod waiting;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
 use router_runtime::{
@@ -105,6 +105,9 @@ pub async fn run(
     consumer.max_batch_bytes = 8 << 20;
     consumer.parallel_batches = 2;
     consumer.max_in_flight_bytes = 32 << 20;
+    // Rows may come a little later; brokers should not answer for each.
+    consumer.fetch_min_bytes = 512 << 10;
+    consumer.fetch_wait = Duration::from_millis(250);
 
     let tables_ready = readiness.part("tables");
     let consumer_ready = readiness.part("archive");

@@ -1,7 +1,7 @@
 //! The `deliver` role: one consumer for first attempts and one for redeliveries, each with its own
 //! budget, both through the same lanes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use router_runtime::{
@@ -24,6 +24,9 @@ use crate::{
     directory::Directory,
     retry::{ladder::Plans, park::Parking},
 };
+
+/// First attempts come in small portions; a few milliseconds make one answer of many.
+const FETCH: (u32, Duration) = (64 << 10, Duration::from_millis(5));
 
 /// Settings of the role, from the environment.
 #[derive(Debug, Clone)]
@@ -96,6 +99,9 @@ pub async fn run(
         let mut consumer = ConsumerSettings::new(kafka.clone(), stage, vec![topic]);
         consumer.instance_id = instance_id.map(ToOwned::to_owned);
         consumer.max_in_flight = max_in_flight.max(1);
+        if share == Share::First {
+            (consumer.fetch_min_bytes, consumer.fetch_wait) = FETCH;
+        }
         let stage_of = DeliverStage {
             shared: Arc::clone(&shared),
             share,

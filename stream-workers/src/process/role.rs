@@ -1,6 +1,6 @@
 //! The `process` role: one consumer for live traffic and one for replays, through the same model.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use router_runtime::{
     config_view,
@@ -22,6 +22,9 @@ use crate::{
 
 /// Batches worked at a time by each consumer.
 const PARALLEL_BATCHES: usize = 2;
+
+/// Live traffic comes in small portions; a few milliseconds make one answer of many.
+const FETCH: (u32, Duration) = (64 << 10, Duration::from_millis(5));
 
 /// Settings of the role, from the environment.
 #[derive(Debug, Clone)]
@@ -80,6 +83,9 @@ pub async fn run(
         let mut consumer = ConsumerSettings::new(kafka.clone(), name, vec![topic]);
         consumer.instance_id = instance_id.map(ToOwned::to_owned);
         consumer.parallel_batches = PARALLEL_BATCHES;
+        if name == "process" {
+            (consumer.fetch_min_bytes, consumer.fetch_wait) = FETCH;
+        }
         let stage = Arc::new(stage.clone());
         let ready = readiness.part(name);
         running.spawn(run_batches(
