@@ -122,6 +122,8 @@ impl KafkaSettings {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers);
         config.set("client.id", "webhook-router");
+        // A broker that is back should not be waited for as long as it was away.
+        config.set("reconnect.backoff.max.ms", "1000");
         for (name, value) in ours {
             config.set(*name, *value);
         }

@@ -99,6 +99,47 @@ async fn killing_any_process_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn stopping_any_process_repeats_nothing() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let Some(mut world) = World::start("stops", WorldSettings::default()).await else {
+        return;
+    };
+    let receiver = Receiver::start().await;
+    let destination = world.destination("app", &receiver.url(), &["--concurrency", "64"]);
+    world.route("all", &destination, &[]);
+    world.send("{}").await;
+    let sender = SteadySender::start(&world, RATE);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for name in ["process", "deliver", "retry", "archive", "edge"] {
+        assert_eq!(
+            world.service(name).stop(),
+            Some(0),
+            "{}",
+            world.service(name).log()
+        );
+        world.service(name).restart();
+        world.service(name).ready().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let sent = sender.stop().await;
+    let repeated = all_arrive(&receiver, &sent).await;
+    assert_eq!(repeated, 0, "a planned stop made webhooks come twice");
+    // What the stopping edge had taken in it answered; others found no one listening.
+    let others: Vec<&u16> = sent
+        .refused
+        .keys()
+        .filter(|status| ![0, 503].contains(*status))
+        .collect();
+    assert!(others.is_empty(), "{:?}", sent.refused);
+    println!(
+        "accepted {}, refused {:?}",
+        sent.accepted.len(),
+        sent.refused
+    );
+    balanced(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_worker_takes_over_what_a_killed_one_held() {
     let _alone = ONE_AT_A_TIME.lock().await;
     for protocol in ["classic", "consumer"] {
