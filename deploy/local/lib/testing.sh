@@ -78,6 +78,8 @@ _run_tests() {
     (
         set +m
         cd "$ROOT"
+        # The tests of the whole product start its programs, which `cargo test` alone does not all build.
+        cargo build --release --workspace --bins --locked 9>&- || exit
         export KAFKA_BROKERS DATABASE_URL ROUTER_TEST_STACK=1 ROUTER_REQUIRE_ORT=1
         export ORT_DYLIB_PATH=${ORT_DYLIB_PATH:-$ORT_LIBRARY}
         exec cargo test --release --locked "$@" 9>&-
