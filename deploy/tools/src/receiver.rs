@@ -310,7 +310,8 @@ mod tests {
 
     async fn post(receiver: &Receiver, id: &str) -> u16 {
         let url = format!("http://{}/hook", receiver.addr());
-        let request = reqwest::Client::new()
+        let request = crate::http::client()
+            .expect("client")
             .post(url)
             .header("webhook-id", id)
             .body("{}");

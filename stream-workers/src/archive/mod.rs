@@ -8,13 +8,15 @@
 //!
 //! - `stage`: batches, halving, waiting.
 //! - `store`: connections, the transaction, partitions and retention.
-//! - `raw`, `processed`, `attempts`, `waiting`: one table each (`waiting`: the two that show the present).
+//! - `row`: a record of any of the three topics. `raw`, `processed`, `attempts`, `waiting`: one table each
+//!   (`waiting`: the two that show the present).
 //! - `fault`: what an error means. `text`: what PostgreSQL takes for text.
 
 mod attempts;
 mod fault;
 mod processed;
 mod raw;
+mod row;
 mod stage;
 mod store;
 mod text;

@@ -11,58 +11,20 @@ use std::{
 };
 
 use router_runtime::{
-    consumer::{BatchStage, Dead, Envelope, Incoming, Outcome, Unreadable},
+    consumer::{BatchStage, Envelope, Incoming, Outcome, Unreadable},
     lifecycle::Shutdown,
     now_ms,
 };
-use router_schemas::{EventId, ProjectId, topics::TopicNames};
+use router_schemas::topics::TopicNames;
 
 use super::{
     attempts::AttemptRow,
     fault::{Fault, wait_before},
     processed::ProcessedRow,
     raw::{AHEAD_MS, RawRow},
+    row::Row,
     store::Store,
 };
-
-/// A record as the tables have it.
-#[derive(Debug)]
-pub(super) enum Row {
-    Raw(Box<RawRow>),
-    Processed(Box<ProcessedRow>),
-    Attempt(Box<AttemptRow>),
-}
-
-impl Row {
-    pub(super) fn event_id(&self) -> EventId {
-        match self {
-            Self::Raw(row) => row.event_id,
-            Self::Processed(row) => row.event_id,
-            Self::Attempt(row) => row.event_id,
-        }
-    }
-
-    fn project_id(&self) -> ProjectId {
-        match self {
-            Self::Raw(row) => row.project_id,
-            Self::Processed(row) => row.project_id,
-            Self::Attempt(row) => row.project_id,
-        }
-    }
-
-    fn reject(&self, reason: &'static str, detail: String) -> Outcome {
-        let dead = Dead {
-            reason,
-            detail,
-            project_id: Some(self.project_id()),
-        };
-        Outcome {
-            label: "dead",
-            records: Vec::new(),
-            dead: Some(dead),
-        }
-    }
-}
 
 pub(super) struct ArchiveStage {
     store: Arc<Store>,

@@ -20,7 +20,7 @@ use super::{
     ArchiveSettings, attempts,
     fault::{Fault, WRITE_TIMEOUT},
     processed, raw,
-    stage::Row,
+    row::Row,
     waiting,
 };
 
