@@ -16,7 +16,10 @@ product_build() {
     [[ $before != "$after" ]] || return "$NOTHING_TO_DO"
 }
 
-_programs() { (cd "$BIN_DIR" 2>/dev/null && ls -l --time-style=full-iso ingest-edge stream-workers control-plane router-tools 2>/dev/null); }
+# Before the first build there is nothing to list, which is no failure.
+_programs() {
+    (cd "$BIN_DIR" && ls -l --time-style=full-iso ingest-edge stream-workers control-plane router-tools) 2>/dev/null || true
+}
 
 product_master_key() {
     mkdir -p "$SECRETS_DIR"
