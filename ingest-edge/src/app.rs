@@ -105,9 +105,7 @@ async fn accept(app: &App, request: Request) -> Result<EventId, Problem> {
     .await?;
     let meta = record::meta(&parts, sender, app.config_position.current());
     app.meters.accepted_bytes.increment(body.len() as u64);
-    let acknowledgement = app.intake.enqueue(&meta, &body)?;
-    // librdkafka holds its own copy from here on, within its own bound.
-    drop(body);
+    let acknowledgement = app.intake.enqueue(&meta, body)?;
     acknowledgement.wait().await?;
     Ok(meta.event_id)
 }
@@ -127,16 +125,13 @@ fn authenticate(
     if method != Method::POST {
         return Err(Problem::MethodNotAllowed);
     }
-    let found = match token {
+    // An unfinished view knows neither who may nor who may no longer: both answers would be guesses.
+    if !app.config_ready.get() {
+        return Err(Problem::NotReady);
+    }
+    match token {
         Some(token) => app.access.by_token(token.as_bytes()),
         None => app.access.by_key(key(headers).ok_or(Problem::KeyMissing)?),
-    };
-    match found {
-        // Before the view is complete, "unknown" only means "not read yet".
-        Err(Problem::KeyInvalid | Problem::NotFound) if !app.config_ready.get() => {
-            Err(Problem::NotReady)
-        }
-        found => found,
     }
 }
 

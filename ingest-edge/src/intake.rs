@@ -1,8 +1,7 @@
 //! The producer of the edge and its acknowledgements: three steps, of which only the last waits.
 //!
-//! librdkafka reports acknowledgements on a thread of its own, many at once. They are collected under one
-//! lock for each serving thread, which is woken once for all of them and answers its requests without
-//! waking anyone else.
+//! Acknowledgements come many at once, on the first serving thread. They are collected under one lock for each
+//! serving thread, which is woken once for all of them and answers its requests without waking anyone else.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +9,7 @@ use bytes::Bytes;
 use router_runtime::{
     kafka::KafkaSettings,
     lifecycle::Shutdown,
-    producer::{AckSink, Failure, HeaderList, Producer},
+    producer::{AckSink, Failure, Group, HeaderList, Producer},
 };
 use router_schemas::RawMeta;
 use tokio::sync::{Notify, oneshot};
@@ -50,7 +49,7 @@ impl AckQueue {
     }
 }
 
-/// Receives every acknowledgement on the producer's thread.
+/// Receives every acknowledgement.
 #[derive(Debug, Default)]
 pub struct AckRouter;
 
@@ -71,7 +70,7 @@ impl AckSink for AckRouter {
 #[derive(Clone)]
 pub struct Intake {
     producer: Producer<AckRouter>,
-    topic: Arc<str>,
+    raw: Arc<Group<Box<Token>>>,
     queue: Arc<AckQueue>,
 }
 
@@ -81,8 +80,8 @@ impl Intake {
     pub fn new(settings: &EdgeSettings, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let producer = producer(&settings.kafka, settings, shutdown)?;
         Ok(Self {
+            raw: producer.group(&settings.kafka.names().raw),
             producer,
-            topic: settings.kafka.names().raw.into(),
             queue: Arc::new(AckQueue::default()),
         })
     }
@@ -104,7 +103,7 @@ impl Intake {
     ///
     /// # Errors
     /// The queue is full, or the record can never be produced.
-    pub fn enqueue(&self, meta: &RawMeta, body: &Bytes) -> Result<Acknowledgement, Problem> {
+    pub fn enqueue(&self, meta: &RawMeta, body: Bytes) -> Result<Acknowledgement, Problem> {
         let (waiter, acknowledged) = oneshot::channel();
         let token = Box::new(Token {
             waiter,
@@ -120,7 +119,7 @@ impl Intake {
             .encode_lower(&mut key)
             .as_bytes();
         self.producer
-            .send(&self.topic, None, key, body, headers.finish(), token)
+            .gather(&self.raw, key, body, headers.finish(), token)
             .map_err(|(failure, _)| problem_of(&failure))?;
         Ok(Acknowledgement(acknowledged))
     }

@@ -24,7 +24,7 @@ use crate::settings::EdgeSettings;
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Room above our own header limit, so that most senders get our answer and not the parser's bare one.
 const HEADER_ROOM: usize = 2;
-const MAX_HEADERS: usize = 256;
+const MAX_HEADERS: usize = 100;
 
 /// A connection on its way to a serving thread.
 pub type Handover = (TcpStream, OwnedSemaphorePermit);

@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use router_runtime::{
     consumer::{
-        BatchStage, ConsumerSettings, EachStage, Effects, Envelope, Incoming, OutRecord, Outcome,
-        Unreadable, run_batches, run_each,
+        BatchStage, ConsumerSettings, EachStage, Effects, Envelope, Incoming, Order, OutRecord,
+        Outcome, Unreadable, run_batches, run_each,
     },
     kafka::{GroupProtocol, KafkaSettings},
     lifecycle::{Readiness, ReadinessPart, Shutdown},
@@ -49,8 +49,8 @@ impl EachStage for Noting {
         };
         let copy = OutRecord {
             topic: Arc::clone(topic),
-            partition: None,
             key: Vec::new(),
+            order: Order::ByKey,
             payload: envelope.record.payload_bytes(),
             headers: Vec::new(),
         };

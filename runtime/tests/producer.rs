@@ -35,6 +35,8 @@ struct World {
     cluster: MockCluster<'static, DefaultProducerContext>,
     producer: Producer<Sink>,
     sink: Arc<Sink>,
+    // Serves the acknowledgements.
+    _runtime: tokio::runtime::Runtime,
 }
 
 impl World {
@@ -48,25 +50,28 @@ impl World {
         let mut config = settings.producer_config();
         config.set("message.timeout.ms", message_timeout_ms);
         let sink = Arc::new(Sink::default());
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let entered = runtime.enter();
         let producer = Producer::new(&config, Arc::clone(&sink), Shutdown::new()).unwrap();
+        drop(entered);
         Self {
             cluster,
             producer,
             sink,
+            _runtime: runtime,
         }
     }
 
     fn send(&self, number: usize, payload: &[u8]) -> Result<(), Failure> {
         let headers = HeaderList::with_capacity(0).finish();
         let key = number.to_string();
-        let sent = self.producer.send(
-            "t",
-            None,
-            key.as_bytes(),
-            payload,
-            headers,
-            Box::new(number),
-        );
+        let sent = self
+            .producer
+            .send("t", key.as_bytes(), payload, headers, Box::new(number));
         sent.map_err(|(failure, _)| failure)
     }
 

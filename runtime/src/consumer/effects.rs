@@ -16,12 +16,12 @@ use bytes::Bytes;
 use router_schemas::{DeadLetterInfo, dead_letter};
 use tokio::sync::Notify;
 
-use super::record::{Dead, Incoming, OutRecord, Outcome};
+use super::record::{Dead, Incoming, Order, OutRecord, Outcome};
 use crate::{
     kafka::KafkaSettings,
     lifecycle::Shutdown,
     now_ms,
-    producer::{AckSink, Failure, HeaderList, Producer},
+    producer::{AckSink, Failure, Group, HeaderList, Producer},
 };
 
 /// Names one received record of one assignment.
@@ -132,6 +132,8 @@ pub struct Effects {
     /// a request for each record of each partition is what costs brokers most.
     journal: Producer<EffectSink>,
     journals: Arc<[String; 2]>,
+    /// Where records in any order gather, by topic.
+    groups: Arc<[(String, Arc<Group<Arc<Pending>>>)]>,
     dead_letter: Arc<str>,
 }
 
@@ -153,9 +155,20 @@ impl Effects {
             config.set("linger.ms", JOURNAL_LINGER_MS);
         }
         let names = settings.names();
+        let journal = Producer::new(&config, sink, shutdown.clone())?;
+        let groups = [
+            (&producer, names.deliveries),
+            (&producer, names.redeliveries),
+            (&journal, names.processed.clone()),
+        ];
+        let groups = groups.map(|(of, topic)| {
+            let group = of.group(&topic);
+            (topic, group)
+        });
         Ok(Self {
             producer,
-            journal: Producer::new(&config, sink, shutdown.clone())?,
+            journal,
+            groups: groups.into(),
             journals: Arc::new([names.processed, names.attempts]),
             dead_letter: names.dead_letter.into(),
         })
@@ -201,19 +214,25 @@ impl Effects {
         } else {
             &self.producer
         };
+        let group = match record.order {
+            Order::ByKey => None,
+            Order::Any => self
+                .groups
+                .iter()
+                .find(|(topic, _)| **topic == *record.topic),
+        };
         loop {
             let mut headers = HeaderList::with_capacity(record.headers.len());
             for (name, value) in &record.headers {
                 headers.put(name, value);
             }
-            let sent = producer.send(
-                &record.topic,
-                record.partition,
-                &record.key,
-                &record.payload,
-                headers.finish(),
-                token,
-            );
+            let (key, headers) = (&record.key, headers.finish());
+            let sent = match group {
+                Some((_, group)) => {
+                    producer.gather(group, key, record.payload.clone(), headers, token)
+                }
+                None => producer.send(&record.topic, key, &record.payload, headers, token),
+            };
             match sent {
                 Ok(()) => return,
                 Err((Failure::QueueFull, back)) => {
@@ -284,8 +303,8 @@ impl Effects {
         }
         OutRecord {
             topic: Arc::clone(&self.dead_letter),
-            partition: None,
             key: record.key().to_vec(),
+            order: Order::ByKey,
             payload: if with_body {
                 record.payload_bytes()
             } else {

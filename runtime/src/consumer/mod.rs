@@ -20,7 +20,7 @@ mod runner;
 use std::{future::Future, sync::Arc, time::Duration};
 
 pub use effects::Effects;
-pub use record::{Dead, Envelope, Incoming, OutRecord, Outcome, Unreadable};
+pub use record::{Dead, Envelope, Incoming, Order, OutRecord, Outcome, Unreadable};
 
 use crate::{
     kafka::{GroupProtocol, KafkaSettings},

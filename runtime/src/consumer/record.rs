@@ -142,13 +142,21 @@ pub struct Envelope<T> {
     pub record: Arc<Incoming>,
 }
 
+/// What a record's key means for its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Records of one key share a partition, and so stay in order.
+    ByKey,
+    /// The key names the record and orders nothing: it may go where most company is.
+    Any,
+}
+
 /// A record to produce.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutRecord {
     pub topic: Arc<str>,
-    /// Chosen by the key's hash where none is given.
-    pub partition: Option<i32>,
     pub key: Vec<u8>,
+    pub order: Order,
     pub payload: Bytes,
     pub headers: Vec<(Cow<'static, str>, Vec<u8>)>,
 }

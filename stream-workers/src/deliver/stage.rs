@@ -8,12 +8,12 @@ use std::{
 use bytes::Bytes;
 use router_runtime::{
     config_view::ConfigPosition,
-    consumer::{Dead, EachStage, Envelope, Incoming, OutRecord, Outcome, Unreadable},
+    consumer::{Dead, EachStage, Envelope, Incoming, Order, OutRecord, Outcome, Unreadable},
     now_ms,
 };
 use router_schemas::{
-    AttemptError, AttemptRecord, DeliveryMeta, DestinationId, Next, events::ControlEvent,
-    topics::TopicNames,
+    AttemptError, AttemptRecord, DeliveryMeta, DestinationId, Next, config::RetryPolicy,
+    events::ControlEvent, topics::TopicNames,
 };
 
 use super::{
@@ -25,6 +25,9 @@ use crate::{
     directory::{Destination, Directory},
     retry::{backoff, park::Parking},
 };
+
+/// A delivery whose destination cannot be used yet is looked at again after this long.
+const UNUSABLE_PARK_MS: i64 = 60_000;
 
 /// What the two consumers of the role share.
 pub struct Shared {
@@ -96,6 +99,7 @@ impl EachStage for DeliverStage {
 
     fn read(&self, record: &Incoming) -> Result<Work, Unreadable> {
         let (meta, content_type) = DeliveryMeta::read(record.headers())?;
+        meta.check_times(record.timestamp_ms())?;
         Ok(Work { meta, content_type })
     }
 
@@ -148,6 +152,15 @@ struct Job<'a> {
     record: Arc<Incoming>,
 }
 
+/// What the settings say of a delivery's destination.
+enum Known {
+    Usable(Arc<Destination>),
+    /// Nothing of it is in settings that are as new as the delivery.
+    Deleted,
+    /// Its record cannot be read here, or has not come yet.
+    NotYet,
+}
+
 /// What is told of an attempt, or of its absence.
 struct Attempt {
     number: u32,
@@ -180,8 +193,16 @@ impl Job<'_> {
             let wait = std::time::Duration::from_millis(early_ms.unsigned_abs());
             tokio::time::sleep(wait).await;
         }
-        let Some(destination) = self.destination().await else {
-            return self.cancelled("destination_deleted");
+        let age_ms = now_ms() - self.meta.queued_at_ms;
+        let destination = match self.destination().await {
+            Known::Usable(destination) => destination,
+            Known::Deleted => return self.cancelled("destination_deleted"),
+            // Whoever mends the settings wants what came meanwhile; age alone ends the waiting.
+            Known::NotYet if age_ms > RetryPolicy::default().max_age_ms => {
+                let detail = "the destination's settings could not be read all the while";
+                return self.dead("destination_unusable", detail, None);
+            }
+            Known::NotYet => return self.parked(UNUSABLE_PARK_MS, "destination_unusable"),
         };
         if destination.config.disabled {
             // The control plane's word has arrived: whoever enables the destination again means it.
@@ -195,7 +216,6 @@ impl Job<'_> {
                 None,
             );
         }
-        let age_ms = now_ms() - self.meta.queued_at_ms;
         if age_ms > destination.config.retry.max_age_ms {
             return self.dead(
                 "too_old",
@@ -226,21 +246,30 @@ impl Job<'_> {
 
     /// The destination; one that is not known is waited for until the view has come as far as the record
     /// says the settings were.
-    async fn destination(&self) -> Option<Arc<Destination>> {
+    async fn destination(&self) -> Known {
         let find = || {
             let tables = self.shared.directory.snapshot();
-            let destination = tables.destinations.get(&self.meta.destination_id)?;
-            // Another project's destination is none.
-            (destination.config.project_id == self.meta.project_id).then(|| Arc::clone(destination))
+            let id = &self.meta.destination_id;
+            match tables.destinations.get(id) {
+                // Another project's destination is none.
+                Some(found) if found.config.project_id != self.meta.project_id => {
+                    Some(Known::Deleted)
+                }
+                Some(found) => Some(Known::Usable(Arc::clone(found))),
+                None if tables.unusable.contains(id) => Some(Known::NotYet),
+                None => None,
+            }
         };
-        if let Some(destination) = find() {
-            return Some(destination);
+        if let Some(known) = find() {
+            return known;
         }
-        self.shared
-            .config_position
-            .caught_up_to(self.meta.config_offset)
-            .await;
-        find()
+        let position = &self.shared.config_position;
+        let caught_up = position.caught_up_to(self.meta.config_offset).await;
+        find().unwrap_or(if caught_up {
+            Known::Deleted
+        } else {
+            Known::NotYet
+        })
     }
 
     fn gone(&self) -> MutexGuard<'_, HashSet<DestinationId>> {
@@ -441,8 +470,8 @@ fn json_record<T: serde::Serialize>(topic: &Arc<str>, key: String, value: &T) ->
     let payload = serde_json::to_vec(value).expect("a struct of plain fields is always written");
     OutRecord {
         topic: Arc::clone(topic),
-        partition: None,
         key: key.into_bytes(),
+        order: Order::ByKey,
         payload: Bytes::from(payload),
         headers: Vec::new(),
     }

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
-use router_runtime::consumer::OutRecord;
+use router_runtime::consumer::{Order, OutRecord};
 use router_schemas::{
     Classification, DeliveryId, DeliveryMeta, DestinationId, ProcessedRecord, RawMeta, RouteId,
     config::BodyMode,
@@ -79,8 +79,8 @@ impl Worked<'_> {
             let key = format!("{destination_id}/{}", self.meta.event_id).into_bytes();
             records.push(OutRecord {
                 topic: Arc::clone(topic),
-                partition: None,
                 key,
+                order: Order::Any,
                 payload,
                 headers,
             });
@@ -148,8 +148,8 @@ pub fn processed_record(outlets: &Outlets, record: &ProcessedRecord) -> OutRecor
     let json = serde_json::to_vec(record).expect("plain fields into memory are always written");
     OutRecord {
         topic: Arc::clone(&outlets.processed),
-        partition: None,
         key: record.event_id.to_string().into_bytes(),
+        order: Order::Any,
         payload: Bytes::from(json),
         headers: Vec::new(),
     }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use router_runtime::consumer::OutRecord;
+use router_runtime::consumer::{Order, OutRecord};
 use router_schemas::{
     DeliveryMeta,
     delivery::Parked,
@@ -100,8 +100,8 @@ impl Parking {
         });
         OutRecord {
             topic: Arc::clone(topic),
-            partition: None,
             key: key.to_vec(),
+            order: Order::Any,
             payload,
             headers,
         }

@@ -77,7 +77,7 @@ impl Outbox {
             for (name, value) in headers {
                 list.put(name, value);
             }
-            match producer.send(topic, None, key, payload, list.finish(), ()) {
+            match producer.send(topic, key, payload, list.finish(), ()) {
                 Ok(()) => return Ok(()),
                 Err((Failure::QueueFull, ())) => std::thread::sleep(PAUSE),
                 Err((failure, ())) => bail!("{topic}: {failure}"),
