@@ -102,8 +102,8 @@ pub async fn read(
     if announced.is_some_and(|bytes| bytes > limit_bytes) {
         return Err(too_large);
     }
-    share.grow_to(announced.unwrap_or(0))?;
-    let collect = collect(body, limit_bytes, share, too_large);
+    // What is announced takes no share before it is there: idle uploads would keep everybody else out.
+    let collect = collect(body, announced.unwrap_or(0), limit_bytes, share, too_large);
     tokio::time::timeout(timeout, collect)
         .await
         .unwrap_or(Err(Problem::BodyTimeout))
@@ -111,6 +111,7 @@ pub async fn read(
 
 async fn collect(
     mut body: Body,
+    announced: usize,
     limit_bytes: usize,
     share: &mut Share,
     too_large: Problem,
@@ -132,7 +133,7 @@ async fn collect(
             first = data;
         } else {
             if whole.is_empty() {
-                whole.reserve(share.bytes.max(total));
+                whole.reserve(announced.max(total));
                 whole.extend_from_slice(&first);
                 first = Bytes::new();
             }

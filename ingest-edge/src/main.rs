@@ -89,6 +89,7 @@ async fn start(settings: Arc<EdgeSettings>) -> anyhow::Result<()> {
         Arc::clone(&in_flight),
         intake.clone(),
         settings.max_bytes_in_flight,
+        settings.max_requests_in_flight,
         readiness.part("room"),
         readiness.part("running"),
         shutdown.clone(),
@@ -181,6 +182,7 @@ async fn watch_load(
     in_flight: Arc<InFlight>,
     intake: Intake,
     max_bytes: usize,
+    max_requests: usize,
     room: ReadinessPart,
     running: ReadinessPart,
     shutdown: Shutdown,
@@ -191,7 +193,11 @@ async fn watch_load(
     let mut ticks = tokio::time::interval(Duration::from_millis(200));
     for tick in 0u64.. {
         running.set(!shutdown.requested());
-        room.set(in_flight.bytes() <= max_bytes / 100 * READY_MARK_PERCENT);
+        // A webhook whose sender has gone away stands in the producer's queue alone.
+        room.set(
+            in_flight.bytes() <= max_bytes / 100 * READY_MARK_PERCENT
+                && intake.in_flight() <= max_requests / 100 * READY_MARK_PERCENT,
+        );
         requests.set(in_flight.requests() as f64);
         bytes.set(in_flight.bytes() as f64);
         records.set(intake.in_flight() as f64);

@@ -34,12 +34,17 @@ pub trait View: Send + Sync + 'static {
     /// # Errors
     /// The value cannot be used; what stood there before stays.
     fn apply(&self, kind: &str, id: &str, value: Option<&str>) -> Result<(), String>;
+
+    /// A record under `<kind>/<id>` could not be used, so that what the view has there, or that it has nothing, is
+    /// not the last word.
+    fn unusable(&self, _kind: &str, _id: &str) {}
 }
 
 /// How far the view has come.
 #[derive(Clone)]
 pub struct ConfigPosition {
     position: watch::Receiver<i64>,
+    complete: watch::Receiver<bool>,
     consumer: Arc<BaseConsumer>,
     topic: Arc<str>,
 }
@@ -51,23 +56,45 @@ impl ConfigPosition {
         *self.position.borrow()
     }
 
-    /// Waits until the view has come as far as `offset`, but never past the topic's present end and
-    /// never longer than a few seconds.
-    pub async fn caught_up_to(&self, offset: i64) {
-        if self.current() >= offset {
-            return;
+    /// Waits until the view is complete. False where the process is to stop before that.
+    ///
+    /// Whoever decides by settings waits for this first: to a view that has read nothing yet, every destination
+    /// is one that was deleted.
+    pub async fn completed(&self, shutdown: &Shutdown) -> bool {
+        let mut complete = self.complete.clone();
+        tokio::select! {
+            told = complete.wait_for(|complete| *complete) => told.is_ok(),
+            () = shutdown.wait() => false,
         }
-        let (consumer, topic) = (Arc::clone(&self.consumer), Arc::clone(&self.topic));
-        let end = tokio::task::spawn_blocking(move || {
-            consumer
-                .fetch_watermarks(&topic, 0, BROKER_TIMEOUT)
-                .map(|(_, end)| end)
-        });
-        let Ok(Ok(end)) = end.await else { return };
-        let target = offset.min(end);
-        let mut position = self.position.clone();
-        let reached = position.wait_for(|at| *at >= target);
-        tokio::time::timeout(CATCH_UP_TIMEOUT, reached).await.ok();
+    }
+
+    /// Waits until the view has come as far as `offset`, but never past the topic's present end and never longer
+    /// than a few seconds. False where it has not: what is not in the view then may still be on its way.
+    pub async fn caught_up_to(&self, offset: i64) -> bool {
+        if self.current() >= offset {
+            return true;
+        }
+        let caught_up = async {
+            let target = offset.min(self.end().await);
+            let mut position = self.position.clone();
+            position.wait_for(|at| *at >= target).await.is_ok()
+        };
+        let caught_up = tokio::time::timeout(CATCH_UP_TIMEOUT, caught_up).await;
+        caught_up.unwrap_or(false)
+    }
+
+    /// The topic's present end; asked for until Kafka answers.
+    async fn end(&self) -> i64 {
+        loop {
+            let (consumer, topic) = (Arc::clone(&self.consumer), Arc::clone(&self.topic));
+            let asked = tokio::task::spawn_blocking(move || {
+                consumer.fetch_watermarks(&topic, 0, BROKER_TIMEOUT)
+            });
+            if let Ok(Ok((_, end))) = asked.await {
+                return end;
+            }
+            tokio::time::sleep(POLL).await;
+        }
     }
 }
 
@@ -96,6 +123,7 @@ pub fn follow<V: View>(
     let consumer = Arc::new(consumer);
     let topic: Arc<str> = settings.names().config.into();
     let (sender, receiver) = watch::channel(0);
+    let (complete, completed) = watch::channel(false);
     let follower = Follower {
         consumer: Arc::clone(&consumer),
         topic: Arc::clone(&topic),
@@ -103,6 +131,7 @@ pub fn follow<V: View>(
         versions: HashMap::new(),
         marker: false,
         position: sender,
+        complete,
         ready,
         unreadable: metrics::counter!("router_config_unreadable_total"),
         offset_gauge: metrics::gauge!("router_config_position"),
@@ -113,6 +142,7 @@ pub fn follow<V: View>(
         .context("cannot start a thread")?;
     Ok(ConfigPosition {
         position: receiver,
+        complete: completed,
         consumer,
         topic,
     })
@@ -125,6 +155,7 @@ struct Follower<V> {
     versions: HashMap<String, i64>,
     marker: bool,
     position: watch::Sender<i64>,
+    complete: watch::Sender<bool>,
     ready: ReadinessPart,
     unreadable: metrics::Counter,
     offset_gauge: metrics::Gauge,
@@ -166,6 +197,7 @@ impl<V: View> Follower<V> {
             }
             if !complete && self.marker && *self.position.borrow() >= end {
                 complete = true;
+                self.complete.send_replace(true);
                 self.ready.set(true);
                 tracing::info!(
                     position = *self.position.borrow(),
@@ -219,6 +251,9 @@ impl<V: View> Follower<V> {
         if let Err(why) = self.try_read(key, value) {
             self.unreadable.increment(1);
             let key = String::from_utf8_lossy(key);
+            if let Some((kind, id)) = key.split_once('/') {
+                self.view.unusable(kind, id);
+            }
             tracing::error!(offset, %key, why, "a config record cannot be read; what stood there before stays");
         }
     }

@@ -8,13 +8,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     DeliveryId, DestinationId, EventId, ProjectId, ReadError, ReplayId, RouteId, SourceId,
-    topics::Rung,
+    topics::{DAY_MS, Rung},
 };
 
 /// Header that carries [`DeliveryMeta`] as JSON.
 pub const META: &str = "router-delivery";
 /// Header with the content type of the value.
 pub const CONTENT_TYPE: &str = "content-type";
+
+/// No delivery waits longer for its next attempt: a year and a month, well beyond what a destination may ask for.
+const LONGEST_WAIT_MS: i64 = 400 * DAY_MS;
 
 /// One piece of delivery work and how far it has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -87,6 +90,30 @@ impl DeliveryMeta {
         Ok((meta.ok_or(ReadError::MissingHeader(META))?, content_type))
     }
 
+    /// Checks that the delivery can be one of ours, seen in a record that the broker stamped `record_ms`: its event
+    /// id as in [`EventId::check_given`], queued no more than a day ahead, and due within [`LONGEST_WAIT_MS`].
+    /// A time of another century would be parked again and again, and never be too old.
+    ///
+    /// # Errors
+    /// One of these does not hold.
+    pub fn check_times(&self, record_ms: i64) -> Result<(), ReadError> {
+        self.event_id.check_given(record_ms)?;
+        let refuse = |why: &str| {
+            Err(ReadError::BadHeader {
+                name: META,
+                why: why.to_owned(),
+            })
+        };
+        if self.queued_at_ms > record_ms.saturating_add(DAY_MS) {
+            return refuse("queued in the future");
+        }
+        let latest_ms = record_ms.saturating_add(LONGEST_WAIT_MS);
+        if self.parked.as_ref().is_some_and(|p| p.due_ms > latest_ms) {
+            return refuse("due later than any delivery waits");
+        }
+        Ok(())
+    }
+
     /// Hands every header to `put` as name and value.
     pub fn write(&self, content_type: Option<&str>, mut put: impl FnMut(&'static str, &[u8])) {
         let json = serde_json::to_vec(self).expect("a struct of plain fields is always written");
@@ -100,6 +127,43 @@ impl DeliveryMeta {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_of_another_century_are_none_of_ours() {
+        let event_id = EventId::generate();
+        let now_ms = event_id.received_at_ms().unwrap();
+        let meta = |queued_at_ms: i64, due_ms: Option<i64>| DeliveryMeta {
+            delivery_id: DeliveryId::derive(event_id, 0, DestinationId::generate(), None),
+            event_id,
+            item: 0,
+            project_id: ProjectId::DEFAULT,
+            source_id: SourceId::generate(),
+            destination_id: DestinationId::generate(),
+            route_id: None,
+            replay_id: None,
+            round: 0,
+            attempts: 0,
+            queued_at_ms,
+            config_offset: 0,
+            trace_parent: None,
+            parked: due_ms.map(|due_ms| Parked {
+                due_ms,
+                rungs: Vec::new(),
+            }),
+        };
+        let century_ms = 100 * 366 * DAY_MS;
+        assert_eq!(
+            meta(now_ms, Some(now_ms + DAY_MS)).check_times(now_ms),
+            Ok(())
+        );
+        assert!(meta(now_ms + century_ms, None).check_times(now_ms).is_err());
+        assert!(
+            meta(now_ms, Some(now_ms + century_ms))
+                .check_times(now_ms)
+                .is_err()
+        );
+        assert!(meta(now_ms, None).check_times(now_ms - century_ms).is_err());
+    }
 
     #[test]
     fn what_is_written_is_read_back_through_every_state() {

@@ -4,7 +4,7 @@
 //! snapshot is in use. Secrets are opened here, once for each change.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -28,6 +28,8 @@ pub struct Directory {
 pub struct Tables {
     pub sources: HashMap<SourceId, Arc<SourceConfig>>,
     pub destinations: HashMap<DestinationId, Arc<Destination>>,
+    /// Destinations that exist and of which nothing can be used: another master key, or a newer version's record.
+    pub unusable: HashSet<DestinationId>,
     /// Enabled routes of each project, in the order in which they are read.
     pub routes: HashMap<ProjectId, Vec<Arc<Route>>>,
 }
@@ -115,11 +117,12 @@ impl View for Directory {
                 let destination = config
                     .map(|config| self.destination(id, config))
                     .transpose()?;
-                self.change(|tables| match destination {
-                    Some(destination) => {
-                        drop(tables.destinations.insert(id, Arc::new(destination)))
+                self.change(|tables| {
+                    tables.unusable.remove(&id);
+                    match destination {
+                        Some(new) => drop(tables.destinations.insert(id, Arc::new(new))),
+                        None => drop(tables.destinations.remove(&id)),
                     }
-                    None => drop(tables.destinations.remove(&id)),
                 });
             }
             Kind::Route => {
@@ -129,6 +132,18 @@ impl View for Directory {
             Kind::Key | Kind::Marker => {}
         }
         Ok(())
+    }
+
+    fn unusable(&self, kind: &str, id: &str) {
+        if Kind::parse(kind) == Some(Kind::Destination)
+            && let Ok(id) = parse_id::<DestinationId>(id)
+        {
+            self.change(|tables| {
+                if !tables.destinations.contains_key(&id) {
+                    tables.unusable.insert(id);
+                }
+            });
+        }
     }
 }
 
@@ -231,6 +246,21 @@ mod tests {
             Some(&config("v1.xx".into())),
         );
         assert!(bad.is_err());
-        assert_eq!(directory.snapshot().destinations[&id].signing_keys.len(), 1);
+        directory.unusable("destination", &id.to_string());
+        let tables = directory.snapshot();
+        assert_eq!(tables.destinations[&id].signing_keys.len(), 1);
+        assert!(tables.unusable.is_empty());
+    }
+
+    #[test]
+    fn a_destination_that_another_master_key_sealed_is_unusable_and_not_gone() {
+        let directory = Directory::new(Some(MasterKey::new(&[2; 32])));
+        let id = DestinationId::generate();
+        directory.unusable("destination", &id.to_string());
+        assert!(directory.snapshot().unusable.contains(&id));
+        directory
+            .apply("destination", &id.to_string(), None)
+            .unwrap();
+        assert!(directory.snapshot().unusable.is_empty());
     }
 }

@@ -72,6 +72,9 @@ pub async fn run(
         readiness.part("config"),
         shutdown.clone(),
     )?;
+    if !config_position.completed(shutdown).await {
+        return Ok(());
+    }
     let shared = Arc::new(Shared::new(
         directory,
         config_position,

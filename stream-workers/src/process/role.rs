@@ -69,6 +69,9 @@ pub async fn run(
         readiness.part("config"),
         shutdown.clone(),
     )?;
+    if !config_position.completed(shutdown).await {
+        return Ok(());
+    }
     let stage = ProcessStage(Arc::new(Shared {
         directory,
         config_position,

@@ -88,7 +88,8 @@ impl BatchStage for ProcessStage {
     async fn work(&self, batch: Vec<Envelope<RawMeta>>) -> Vec<Outcome> {
         let began = std::time::Instant::now();
         let shared = &*self.0;
-        // Routes that were in force when a webhook came in are known before it is routed.
+        // Routes that were in force when a webhook came in are known before it is routed; after a few seconds it
+        // is routed by those that are.
         let seen = batch
             .iter()
             .map(|envelope| envelope.value.config_offset)

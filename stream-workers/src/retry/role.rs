@@ -39,6 +39,7 @@ impl BatchStage for RungStage {
 
     fn read(&self, record: &Incoming) -> Result<Waiting, Unreadable> {
         let (meta, content_type) = DeliveryMeta::read(record.headers())?;
+        meta.check_times(record.timestamp_ms())?;
         let parked = meta
             .parked
             .as_ref()
