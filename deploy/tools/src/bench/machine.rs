@@ -28,6 +28,29 @@ fn cpu_from_stat(stat: &str) -> Option<Duration> {
     Some(ticks(user + system))
 }
 
+/// CPU time of all living processes of a program, by the name that the kernel has for it.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn program_cpu(program: &str) -> anyhow::Result<Duration> {
+    let mut total = Duration::ZERO;
+    for entry in fs::read_dir("/proc").context("reading /proc")? {
+        // What is not a process, or has just ended, has no such file.
+        let Ok(stat) = fs::read_to_string(entry?.path().join("stat")) else {
+            continue;
+        };
+        if name_from_stat(&stat) == Some(program) {
+            total += cpu_from_stat(&stat).unwrap_or_default();
+        }
+    }
+    Ok(total)
+}
+
+fn name_from_stat(stat: &str) -> Option<&str> {
+    let (before, _) = stat.rsplit_once(')')?;
+    Some(before.split_once('(')?.1)
+}
+
 fn ticks(count: u64) -> Duration {
     Duration::from_millis(count * 1_000 / TICKS_PER_SECOND)
 }
@@ -145,6 +168,7 @@ mod tests {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 9 0 1";
         assert_eq!(cpu_from_stat(stat), Some(Duration::from_secs(3)));
         assert_eq!(cpu_from_stat("7 (x"), None);
+        assert_eq!(name_from_stat(stat), Some("a ) b"));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! All services of the product, a receiver, and the places where a stage may fall behind.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use serde::Serialize;
 
 use super::ProcessMemory;
 use crate::{
     bench::{
+        machine::{process_cpu, program_cpu},
         stack::Stack,
         world::{Running, World},
     },
@@ -124,6 +125,23 @@ impl House {
             })
         })
         .collect()
+    }
+
+    /// CPU time so far of everybody who takes part, by name. Kafka's and PostgreSQL's is that of all processes of
+    /// these programs on the machine.
+    pub(super) fn cpu(&self) -> anyhow::Result<Vec<(String, Duration)>> {
+        let ours = [&self.edge, &self.receiver];
+        let mut all = Vec::new();
+        for running in ours.into_iter().chain(&self.others) {
+            all.push((running.child.name().to_owned(), running.child.cpu()?));
+        }
+        all.push((
+            "load generator".to_owned(),
+            process_cpu(std::process::id())?,
+        ));
+        all.push(("kafka".to_owned(), program_cpu("java")?));
+        all.push(("postgresql".to_owned(), program_cpu("postgres")?));
+        Ok(all)
     }
 
     /// What PostgreSQL holds.

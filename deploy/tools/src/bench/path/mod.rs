@@ -110,6 +110,10 @@ fn figures(
             mib(entry.memory.peak_kib),
         ]
     });
+    let cpu_rows = full.cpu_us_per_event.iter().zip(&half.cpu_us_per_event);
+    let cpu_rows = cpu_rows.map(|((name, full), (_, half))| {
+        vec![name.clone(), format!("{full:.0}"), format!("{half:.0}")]
+    });
     Figures {
         name: "path",
         parameters: json!({
@@ -149,6 +153,11 @@ fn figures(
                     "busy %",
                 ],
                 rows: vec![row("sustained", full), row("half", half)],
+            },
+            Table {
+                title: "Whose CPU, us/event".to_owned(),
+                headings: vec!["process", "sustained", "half"],
+                rows: cpu_rows.collect(),
             },
             Table {
                 title: "Memory after it".to_owned(),

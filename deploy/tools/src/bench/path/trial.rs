@@ -36,6 +36,8 @@ pub(super) struct Trial {
     pub(super) answer: Latency,
     pub(super) machine_cpu_us_per_event: f64,
     pub(super) machine_busy_percent: f64,
+    /// The same by process; the kernel's own threads are what is left.
+    pub(super) cpu_us_per_event: Vec<(String, f64)>,
     pub(super) drained_after_s: f64,
     pub(super) lag: Vec<Lag>,
 }
@@ -50,7 +52,7 @@ pub(super) fn run(house: &mut House, rate: f64, length: Duration) -> anyhow::Res
     );
     house.reset_receiver()?;
     let load = plan(house, rate, length).start()?;
-    let cpu_before = machine_cpu()?;
+    let (cpu_before, each_before) = (machine_cpu()?, house.cpu()?);
     let started = Instant::now();
     let mut lag = Vec::new();
     while started.elapsed() + LOOK_EVERY < length {
@@ -59,6 +61,7 @@ pub(super) fn run(house: &mut House, rate: f64, length: Duration) -> anyhow::Res
     }
     load.wait_for_end();
     let cpu = machine_cpu()?.saturating_sub(cpu_before);
+    let each_after = house.cpu()?;
     let seconds = started.elapsed().as_secs_f64();
     let sent = load.join()?;
     house.check_alive()?;
@@ -80,6 +83,11 @@ pub(super) fn run(house: &mut House, rate: f64, length: Duration) -> anyhow::Res
         transit.p99_ms
     );
     let cores = std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
+    let each = each_after.into_iter().zip(each_before);
+    let cpu_us_per_event = each.map(|((name, after), (_, before))| {
+        let used = after.saturating_sub(before).as_secs_f64();
+        (name, used * 1e6 / accepted.max(1) as f64)
+    });
     Ok(Trial {
         rate,
         seconds,
@@ -91,6 +99,7 @@ pub(super) fn run(house: &mut House, rate: f64, length: Duration) -> anyhow::Res
         answer: sent.latency.summary(),
         machine_cpu_us_per_event: cpu.as_secs_f64() * 1e6 / accepted.max(1) as f64,
         machine_busy_percent: cpu.as_secs_f64() * 100.0 / seconds / cores,
+        cpu_us_per_event: cpu_us_per_event.collect(),
         drained_after_s,
         lag,
     })
