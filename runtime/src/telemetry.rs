@@ -15,8 +15,10 @@ const SECONDS: [f64; 15] = [
 /// Installs the log subscriber (`RUST_LOG`, `LOG_FORMAT=text|json`) and the metrics recorder.
 /// Later calls change nothing.
 pub fn init(service: &'static str) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,librdkafka=warn,rdkafka=warn"));
+    // An empty filter would let nothing pass, errors included: empty means unset, as everywhere.
+    let filter = crate::env::text(EnvFilter::DEFAULT_ENV)
+        .and_then(|wanted| EnvFilter::try_new(wanted).ok())
+        .unwrap_or_else(|| EnvFilter::new("info,librdkafka=warn,rdkafka=warn"));
     let json = crate::env::text("LOG_FORMAT").as_deref() == Some("json");
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
