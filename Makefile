@@ -4,9 +4,10 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
 ROUTER := deploy/local/router
-# The same profile as the product's, so that librdkafka is compiled once.
 CARGO := cargo
-TOOLS := $(CARGO) run --release --locked --quiet -p router-tools --
+# The same profile and the same packages as those of `make up`: another choice would compile half of it again.
+PROGRAMS := --release --locked --bins -p ingest-edge -p stream-workers -p control-plane -p router-tools
+TOOLS := $(CARGO) build --quiet $(PROGRAMS) && $${CARGO_TARGET_DIR:-target}/release/router-tools
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}'

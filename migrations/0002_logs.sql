@@ -55,6 +55,7 @@ create index logs_project on ingestion.logs (project_id, event_id);
 do $$
 begin
     alter table ingestion.logs alter column body set compression lz4;
+    alter table ingestion.logs alter column headers set compression lz4;
 exception when feature_not_supported then
     raise notice 'this PostgreSQL was built without lz4: bodies are compressed with pglz';
 end

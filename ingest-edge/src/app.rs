@@ -98,6 +98,7 @@ async fn accept(app: &App, request: Request) -> Result<EventId, Problem> {
     let body = body::read(
         body,
         announced_bytes(&parts.headers),
+        parts.headers.contains_key(header::EXPECT),
         app.settings.body_limit_bytes,
         app.settings.body_timeout,
         &mut share,

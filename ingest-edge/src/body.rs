@@ -86,7 +86,11 @@ impl Drop for Share {
     }
 }
 
-/// Reads the whole body, announced or chunked.
+/// What is left of a body that is refused is read for this long, so that its sender sees the answer: closing a
+/// connection on bytes that were not read resets it.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Reads the whole body, announced or chunked. A sender that waits for `100 Continue` has sent nothing yet.
 ///
 /// # Errors
 /// It is larger than `limit_bytes`, does not arrive in time, breaks off, or does not fit into what the
@@ -94,12 +98,17 @@ impl Drop for Share {
 pub async fn read(
     body: Body,
     announced: Option<usize>,
+    waits_for_word: bool,
     limit_bytes: usize,
     timeout: Duration,
     share: &mut Share,
 ) -> Result<Bytes, Problem> {
     let too_large = Problem::BodyTooLarge { limit_bytes };
-    if announced.is_some_and(|bytes| bytes > limit_bytes) {
+    if let Some(beyond) = announced.and_then(|bytes| bytes.checked_sub(limit_bytes + 1)) {
+        // Who is far beyond the limit sends longer than anybody wants to listen.
+        if !waits_for_word && beyond < limit_bytes {
+            discard(body, 2 * limit_bytes).await;
+        }
         return Err(too_large);
     }
     // What is announced takes no share before it is there: idle uploads would keep everybody else out.
@@ -126,6 +135,7 @@ async fn collect(
         let so_far = first.len() + whole.len();
         let total = so_far + data.len();
         if total > limit_bytes {
+            discard(body, limit_bytes).await;
             return Err(too_large);
         }
         share.grow_to(total)?;
@@ -147,6 +157,20 @@ async fn collect(
     })
 }
 
+/// Reads on and forgets, within a bound.
+async fn discard(mut body: Body, bound_bytes: usize) {
+    let read = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > bound_bytes {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(DISCARD_TIMEOUT, read).await.ok();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,7 +190,7 @@ mod tests {
     async fn read_chunks(sizes: &[usize], announced: Option<usize>) -> Result<usize, Problem> {
         let mut share = in_flight().enter().unwrap();
         let timeout = Duration::from_secs(1);
-        read(chunks(sizes), announced, 50, timeout, &mut share)
+        read(chunks(sizes), announced, false, 50, timeout, &mut share)
             .await
             .map(|body| body.len())
     }
@@ -188,7 +212,7 @@ mod tests {
         let mut share = in_flight().enter().unwrap();
         let body =
             Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
-        let read = read(body, None, 50, Duration::from_secs(30), &mut share).await;
+        let read = read(body, None, false, 50, Duration::from_secs(30), &mut share).await;
         assert_eq!(read, Err(Problem::BodyTimeout));
     }
 

@@ -3,10 +3,18 @@
 //! Each serving thread has a runtime of its own, and a request never leaves its thread. One thread
 //! accepts and hands connections round, so that few connections spread as evenly as many.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::Router;
-use hyper::server::conn::{http1, http2};
+use hyper::{
+    server::conn::{http1, http2},
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
@@ -24,6 +32,8 @@ use crate::settings::EdgeSettings;
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Room above our own header limit, so that most senders get our answer and not the parser's bare one.
 const HEADER_ROOM: usize = 2;
+/// An HTTP/2 connection on which nothing has been asked for this long is closed.
+const HTTP2_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 const MAX_HEADERS: usize = 100;
 
 /// A connection on its way to a serving thread.
@@ -85,9 +95,9 @@ pub async fn serve(
             },
         };
         let (app, settings) = (app.clone(), Arc::clone(&settings));
-        let graceful = graceful.watcher();
+        let (graceful, shutdown) = (graceful.watcher(), shutdown.clone());
         tokio::task::spawn_local(async move {
-            serve_connection(stream, app, &settings, graceful).await;
+            serve_connection(stream, app, &settings, graceful, &shutdown).await;
             drop(permit);
         });
     }
@@ -107,21 +117,39 @@ async fn serve_connection(
     app: Router,
     settings: &EdgeSettings,
     graceful: hyper_util::server::graceful::Watcher,
+    shutdown: &Shutdown,
 ) {
-    let detected = tokio::time::timeout(settings.header_timeout, is_http2(&stream)).await;
-    // A connection that says nothing is closed; so is one that breaks.
+    // A connection that says nothing is closed, and holds up no stop; so is one that breaks.
+    let detected = tokio::select! {
+        detected = tokio::time::timeout(settings.header_timeout, is_http2(&stream)) => detected,
+        () = shutdown.wait() => return,
+    };
     let Ok(Ok(http2)) = detected else { return };
     let io = TokioIo::new(stream);
     let service = TowerToHyperService::new(app);
     let room = settings.header_limit_bytes * HEADER_ROOM;
     let served = if http2 {
+        let activity = Rc::new(Activity::default());
+        let counted = Rc::clone(&activity);
+        let service = service_fn(move |request| {
+            let busy = counted.begin();
+            let answer = service.call(request);
+            async move {
+                let answer = answer.await;
+                drop(busy);
+                answer
+            }
+        });
         let connection = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .max_header_list_size(u32::try_from(room).unwrap_or(u32::MAX))
             .max_concurrent_streams(256)
             .keep_alive_interval(Duration::from_secs(30))
             .serve_connection(io, service);
-        graceful.watch(connection).await
+        tokio::select! {
+            served = graceful.watch(connection) => served,
+            () = activity.ceases(settings.header_timeout) => return,
+        }
     } else {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -133,6 +161,55 @@ async fn serve_connection(
     };
     if let Err(error) = served {
         tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// What an HTTP/2 connection does. Its parser waits for headers without a limit of time, so that a sender who never
+/// ends them would keep the connection for ever.
+#[derive(Default)]
+struct Activity {
+    requests: Cell<usize>,
+    served: Cell<bool>,
+    /// When the last request ended, or the connection began.
+    idle_since: Cell<Option<Instant>>,
+}
+
+/// A request of a connection, for as long as it lives.
+struct Busy(Rc<Activity>);
+
+impl Activity {
+    fn begin(self: &Rc<Self>) -> Busy {
+        self.requests.set(self.requests.get() + 1);
+        Busy(Rc::clone(self))
+    }
+
+    /// Returns when no request has come for too long: at first for as long as headers may take.
+    async fn ceases(&self, header_timeout: Duration) {
+        self.idle_since.set(Some(Instant::now()));
+        loop {
+            tokio::time::sleep(header_timeout / 2).await;
+            let limit = if self.served.get() {
+                HTTP2_IDLE_TIMEOUT.max(header_timeout)
+            } else {
+                header_timeout
+            };
+            let idle = self
+                .idle_since
+                .get()
+                .map_or(Duration::ZERO, |at| at.elapsed());
+            if self.requests.get() == 0 && idle >= limit {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let Self(activity) = self;
+        activity.requests.set(activity.requests.get() - 1);
+        activity.served.set(true);
+        activity.idle_since.set(Some(Instant::now()));
     }
 }
 

@@ -117,7 +117,7 @@ pub struct DestinationConfig {
     pub secrets: Vec<String>,
     #[serde(default)]
     pub body: BodyMode,
-    /// From connecting to the last byte that is read of the answer.
+    /// From connecting to the status of the answer.
     pub timeout_ms: u32,
     /// Requests in flight, for each worker process.
     pub concurrency: u32,

@@ -38,6 +38,29 @@ fn run(command: &mut Command) -> String {
     text
 }
 
+/// As deploy/local/lib/kafka.sh finds it.
+fn java() -> PathBuf {
+    let home = std::env::var_os("JAVA_HOME").filter(|home| !home.is_empty());
+    home.map_or_else(
+        || "java".into(),
+        |home| PathBuf::from(home).join("bin/java"),
+    )
+}
+
+fn jars() -> PathBuf {
+    checkout().join(".local/kafka/lib")
+}
+
+fn missing_for_kafka() -> Option<String> {
+    let answers = Command::new(java()).arg("-version").output();
+    if !answers.is_ok_and(|output| output.status.success()) {
+        return Some(java().display().to_string());
+    }
+    let jars = jars();
+    // Written last by `make test`: a folder without it is half fetched.
+    (!jars.join(".pom").exists()).then(|| format!("the jars of Kafka in {}", jars.display()))
+}
+
 /// One broker from the jars that `make test` has fetched, as the local stack configures it.
 pub struct OwnKafka {
     port: u16,
@@ -46,10 +69,16 @@ pub struct OwnKafka {
 }
 
 impl OwnKafka {
+    /// None where the machine has no Java or no jars (a laptop whose stack runs in Docker).
+    ///
     /// # Panics
-    /// Java or the jars are missing, or the broker does not come up.
+    /// The broker does not come up.
     #[must_use]
-    pub fn start(name: &str) -> Self {
+    pub fn start(name: &str) -> Option<Self> {
+        if let Some(missing) = missing_for_kafka() {
+            eprintln!("SKIPPED {name}: a Kafka of its own needs {missing}");
+            return None;
+        }
         let dir = checkout()
             .join(".local/test")
             .join(format!("kafka-{name}-{}", std::process::id()));
@@ -83,14 +112,13 @@ impl OwnKafka {
             "--standalone",
         ]));
         kafka.restart();
-        kafka
+        Some(kafka)
     }
 
     fn java(&self) -> Command {
-        let mut java = Command::new("java");
-        let jars = checkout().join(".local/kafka/lib/*");
+        let mut java = Command::new(java());
         java.args(["-Xmx384m", "-Djava.awt.headless=true", "-cp"])
-            .arg(jars);
+            .arg(jars().join("*"));
         java
     }
 
@@ -139,17 +167,42 @@ impl Drop for OwnKafka {
     }
 }
 
+/// The newest version's folder, else that of PATH, as deploy/local/lib/postgres.sh finds it.
+fn postgres_programs() -> Option<PathBuf> {
+    let has_initdb = |dir: &PathBuf| dir.join("initdb").exists();
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let newest = versions
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let version: u32 = entry.file_name().to_str()?.parse().ok()?;
+            Some((version, entry.path().join("bin")))
+        })
+        .filter(|(_, dir)| has_initdb(dir))
+        .max();
+    newest.map(|(_, dir)| dir).or_else(|| {
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path).find(has_initdb)
+    })
+}
+
 /// A cluster of the system's PostgreSQL, as an unprivileged user.
 pub struct OwnPostgres {
     port: u16,
     dir: PathBuf,
+    programs: PathBuf,
 }
 
 impl OwnPostgres {
+    /// None where the machine has no PostgreSQL (a laptop whose stack runs in Docker).
+    ///
     /// # Panics
-    /// PostgreSQL is missing or does not come up.
+    /// PostgreSQL does not come up.
     #[must_use]
-    pub fn start(name: &str) -> Self {
+    pub fn start(name: &str) -> Option<Self> {
+        let Some(programs) = postgres_programs() else {
+            eprintln!("SKIPPED {name}: a PostgreSQL of its own needs initdb and pg_ctl");
+            return None;
+        };
         // User postgres must reach it, wherever the checkout lies.
         let dir =
             PathBuf::from("/var/tmp").join(format!("router-e2e-{name}-{}", std::process::id()));
@@ -158,6 +211,7 @@ impl OwnPostgres {
         let postgres = Self {
             port: free_port(),
             dir,
+            programs,
         };
         if is_root() {
             run(Command::new("chown").arg("postgres").arg(&postgres.dir));
@@ -173,7 +227,7 @@ impl OwnPostgres {
             "--locale=C.UTF-8",
         ]));
         postgres.restart();
-        postgres
+        Some(postgres)
     }
 
     fn data(&self) -> String {
@@ -181,13 +235,7 @@ impl OwnPostgres {
     }
 
     fn tool(&self, name: &str) -> Command {
-        let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is installed");
-        let newest = versions
-            .flatten()
-            .map(|entry| entry.path().join("bin"))
-            .max()
-            .expect("a version");
-        let tool = newest.join(name);
+        let tool = self.programs.join(name);
         let mut command = if is_root() {
             let mut command = Command::new("runuser");
             command.args(["-u", "postgres", "--"]).arg(tool);

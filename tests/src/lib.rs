@@ -5,6 +5,7 @@
 //! is set, as `make test` does, and say that they were skipped elsewhere.
 
 mod broker;
+mod promises;
 mod receiver;
 mod sender;
 mod service;
@@ -12,7 +13,8 @@ mod topics;
 mod world;
 
 pub use broker::{OwnKafka, OwnPostgres};
-pub use receiver::{Behaviour, Received, Receiver};
+pub use promises::all_arrive;
+pub use receiver::{Arrival, Behaviour, Received, Receiver};
 pub use sender::{Sent, SteadySender};
 pub use service::Service;
 pub use topics::{Record, produce, read_topic};

@@ -3,13 +3,18 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use ring::hmac;
+use router_runtime::now_ms;
+use router_schemas::EventId;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -20,6 +25,8 @@ use tokio::{
 pub enum Behaviour {
     /// Answers with this status.
     Status(u16),
+    /// Answers 503 to a delivery that comes for the first time, and 200 to its retries.
+    FirstFails,
     /// Answers 503 with `Retry-After` in seconds.
     RetryAfter(u32),
     /// Answers 307 to this place.
@@ -34,12 +41,35 @@ pub enum Behaviour {
     Endless,
 }
 
+impl Behaviour {
+    /// What it comes to for this request.
+    fn now(self, received: &Received, before: &[Received]) -> Self {
+        let again = || before.iter().any(|one| one.id() == received.id());
+        match self {
+            Self::FirstFails if again() => Self::Status(200),
+            Self::FirstFails => Self::Status(503),
+            other => other,
+        }
+    }
+}
+
 /// A request as it arrived.
 #[derive(Debug, Clone)]
 pub struct Received {
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
-    pub at: std::time::Instant,
+    pub at: Instant,
+    /// Milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+/// An event's arrival, without what it brought.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    pub delivery: String,
+    pub at: Instant,
+    /// Since the edge gave the event its id.
+    pub waited: Duration,
 }
 
 impl Received {
@@ -90,10 +120,25 @@ impl Received {
             .filter_map(|one| STANDARD.decode(one.strip_prefix("v1,")?).ok())
             .any(|signature| hmac::verify(&key, &message, &signature).is_ok())
     }
+
+    /// The event, where the body is a result.
+    fn arrival(&self) -> Option<(String, Arrival)> {
+        // The id is the first field of a result; reading no further keeps many deliveries cheap.
+        let event = std::str::from_utf8(self.body.get(7..43)?).ok()?;
+        let accepted_ms = event.parse::<EventId>().ok()?.received_at_ms().ok()?;
+        let waited_ms = u64::try_from(self.at_ms - accepted_ms).unwrap_or(0);
+        let arrival = Arrival {
+            delivery: self.id(),
+            at: self.at,
+            waited: Duration::from_millis(waited_ms),
+        };
+        Some((event.to_owned(), arrival))
+    }
 }
 
 #[derive(Debug)]
 struct State {
+    connections: AtomicUsize,
     received: Mutex<Vec<Received>>,
     /// What is done with the next requests; afterwards `then`.
     first: Mutex<VecDeque<Behaviour>>,
@@ -114,13 +159,19 @@ impl Receiver {
     }
 
     /// Does this with every request.
+    pub async fn with(behaviour: Behaviour) -> Self {
+        Self::at("127.0.0.1:0", behaviour).await
+    }
+
+    /// As [`Receiver::with`], listening elsewhere.
     ///
     /// # Panics
-    /// There is no port to be had.
-    pub async fn with(behaviour: Behaviour) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    /// The place is not to be had.
+    pub async fn at(place: &str, behaviour: Behaviour) -> Self {
+        let listener = TcpListener::bind(place).await.expect("a free port");
         let address = listener.local_addr().expect("a bound port");
         let state = Arc::new(State {
+            connections: AtomicUsize::new(0),
             received: Mutex::default(),
             first: Mutex::default(),
             then: Mutex::new(behaviour),
@@ -128,6 +179,7 @@ impl Receiver {
         let shared = Arc::clone(&state);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                shared.connections.fetch_add(1, Ordering::Relaxed);
                 stream.set_nodelay(true).ok();
                 tokio::spawn(serve(stream, Arc::clone(&shared)));
             }
@@ -167,27 +219,34 @@ impl Receiver {
             .clone()
     }
 
-    /// Delivery ids by event id, of bodies that are results.
+    /// Arrivals in their order by event id, of bodies that are results.
     #[must_use]
-    pub fn event_ids(&self) -> HashMap<String, Vec<String>> {
-        let mut found: HashMap<String, Vec<String>> = HashMap::new();
-        for received in self
-            .state
-            .received
-            .lock()
-            .expect("no panic holds it")
-            .iter()
-        {
-            // The id is the first field of a result; reading no further keeps many deliveries cheap.
-            let start = received
-                .body
-                .get(7..43)
-                .and_then(|id| std::str::from_utf8(id).ok());
-            if let Some(id) = start {
-                found.entry(id.to_owned()).or_default().push(received.id());
-            }
+    pub fn arrivals(&self) -> HashMap<String, Vec<Arrival>> {
+        let mut found: HashMap<String, Vec<Arrival>> = HashMap::new();
+        let received = self.state.received.lock().expect("no panic holds it");
+        for (event, arrival) in received.iter().filter_map(Received::arrival) {
+            found.entry(event).or_default().push(arrival);
         }
         found
+    }
+
+    /// When each event that came more than once had come first.
+    #[must_use]
+    pub fn repeated(&self) -> Vec<Instant> {
+        let arrivals = self.arrivals();
+        let repeated = arrivals.values().filter(|all| all.len() > 1);
+        repeated.map(|all| all[0].at).collect()
+    }
+
+    /// The longest that an event took from the edge to its first arrival, of those that arrived since then.
+    #[must_use]
+    pub fn longest_wait(&self, since: Instant) -> Duration {
+        let arrivals = self.arrivals();
+        let first = arrivals.values().map(|all| &all[0]);
+        let waited = first
+            .filter(|first| first.at >= since)
+            .map(|first| first.waited);
+        waited.max().unwrap_or_default()
     }
 
     /// The longest time in which nothing arrived, from the first request to the last.
@@ -198,6 +257,12 @@ impl Receiver {
             .windows(2)
             .map(|pair| pair[1].at.saturating_duration_since(pair[0].at));
         gaps.max().unwrap_or_default()
+    }
+
+    /// How often somebody has connected.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::Relaxed)
     }
 
     #[must_use]
@@ -220,11 +285,12 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
             let first = state.first.lock().expect("no panic holds it").pop_front();
             first.unwrap_or_else(|| state.then.lock().expect("no panic holds it").clone())
         };
-        state
-            .received
-            .lock()
-            .expect("no panic holds it")
-            .push(received);
+        let behaviour = {
+            let mut all = state.received.lock().expect("no panic holds it");
+            let behaviour = behaviour.now(&received, &all);
+            all.push(received);
+            behaviour
+        };
         if !answer(&mut stream, behaviour).await {
             return;
         }
@@ -263,7 +329,8 @@ async fn request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Receive
     Some(Received {
         headers,
         body,
-        at: std::time::Instant::now(),
+        at: Instant::now(),
+        at_ms: now_ms(),
     })
 }
 
@@ -271,6 +338,7 @@ async fn request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Receive
 async fn answer(stream: &mut TcpStream, behaviour: Behaviour) -> bool {
     let (status, header, body_bytes) = match behaviour {
         Behaviour::Status(status) => (status, String::new(), 0),
+        Behaviour::FirstFails => (503, String::new(), 0),
         Behaviour::RetryAfter(seconds) => (503, format!("retry-after: {seconds}\r\n"), 0),
         Behaviour::Redirect(to) => (307, format!("location: {to}\r\n"), 0),
         Behaviour::Hang => {

@@ -33,10 +33,16 @@ impl SteadySender {
     /// `rate` webhooks a second, each with a number of its own in the body.
     #[must_use]
     pub fn start(world: &World, rate: u32) -> Self {
+        Self::with_key(world, rate, &world.key)
+    }
+
+    /// As [`SteadySender::start`], with a key of another source.
+    #[must_use]
+    pub fn with_key(world: &World, rate: u32, key: &str) -> Self {
         let sent = Arc::new(Mutex::new(Sent::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let url = format!("{}/webhooks", world.edge_url);
-        let (key, shared, stopping) = (world.key.clone(), Arc::clone(&sent), Arc::clone(&stop));
+        let (key, shared, stopping) = (key.to_owned(), Arc::clone(&sent), Arc::clone(&stop));
         let client = reqwest::Client::builder()
             .timeout(Duration::from_secs(10))
             .build();

@@ -101,7 +101,7 @@ pub fn read_topic(kafka: &KafkaSettings, topic: &str) -> Vec<Record> {
     records
 }
 
-/// Puts a record into a topic, as a stranger could.
+/// Puts a record into a topic, as a stranger could; without a value it is a tombstone.
 ///
 /// # Panics
 /// Kafka does not take it.
@@ -109,7 +109,7 @@ pub fn produce(
     kafka: &KafkaSettings,
     topic: &str,
     key: &[u8],
-    value: &[u8],
+    value: Option<&[u8]>,
     headers: &[(&str, &[u8])],
 ) {
     let producer: ThreadedProducer<DefaultProducerContext> = kafka
@@ -123,9 +123,8 @@ pub fn produce(
             value: Some(*value),
         });
     }
-    producer
-        .send(BaseRecord::to(topic).key(key).payload(value).headers(list))
-        .map_err(|(e, _)| e)
-        .expect("queued");
+    let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).key(key).headers(list);
+    record.payload = value;
+    producer.send(record).map_err(|(e, _)| e).expect("queued");
     producer.flush(PATIENCE).expect("Kafka takes it");
 }

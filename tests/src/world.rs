@@ -13,7 +13,10 @@ use router_runtime::kafka::KafkaSettings;
 use serde_json::Value;
 use sqlx::{Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 
-use crate::service::{Service, program};
+use crate::{
+    eventually,
+    service::{Service, program},
+};
 
 /// What a test may want otherwise.
 #[derive(Debug, Clone)]
@@ -182,6 +185,10 @@ impl World {
             role => ("stream-workers", vec![role], "WORKER_ADMIN_ADDR"),
         };
         let mut env = self.env.clone();
+        if program == "stream-workers" {
+            // As `make up` does: a restart moves no partition.
+            env.push(("WORKER_INSTANCE_ID".to_owned(), name.to_owned()));
+        }
         env.push((variable.to_owned(), address.clone()));
         if role == "edge" {
             self.edge_url = format!("http://{address}");
@@ -196,6 +203,24 @@ impl World {
         self.services
             .get_mut(name)
             .unwrap_or_else(|| panic!("no service {name}"))
+    }
+
+    /// Every process that was started runs.
+    ///
+    /// # Panics
+    /// One has ended.
+    pub fn all_run(&mut self) {
+        for (name, service) in &mut self.services {
+            assert!(service.runs(), "{name} ended: {}", service.log());
+        }
+    }
+
+    /// Resident memory in bytes of each process.
+    #[must_use]
+    pub fn memory(&self) -> BTreeMap<String, u64> {
+        let each = self.services.iter();
+        each.map(|(name, service)| (name.clone(), service.resident_bytes()))
+            .collect()
     }
 
     /// Ends a process for good.
@@ -225,16 +250,22 @@ impl World {
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{args:?}: {error}: {out}"))
     }
 
+    /// A program with the world's settings, to be run by the test.
+    #[must_use]
+    pub fn command(&self, name: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program(name));
+        let env = self.env.iter().map(|(name, value)| (name, value));
+        command.args(args).envs(env);
+        command
+    }
+
     /// Runs a program with the world's settings; exit status, output, errors.
     ///
     /// # Panics
     /// It cannot be started.
     pub fn run(&self, name: &str, args: &[&str]) -> (i32, String, String) {
-        let output = Command::new(program(name))
-            .args(args)
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .output()
-            .expect("the program starts");
+        let output = self.command(name, args).output();
+        let output = output.expect("the program starts");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         (
             output.status.code().unwrap_or(-1),
@@ -320,6 +351,24 @@ impl World {
         let account =
             serde_json::from_str(&out).unwrap_or_else(|error| panic!("audit: {error}: {out}{err}"));
         (status == 0, account)
+    }
+
+    /// Waits until everything is worked, both ledgers balance, and the tables hold the same as the topics.
+    ///
+    /// # Panics
+    /// They do not within `patience`.
+    pub async fn balances(&self, patience: Duration) {
+        eventually("the accounts balance", patience, async || {
+            let (balanced, account) = self.audit(&["--database"]);
+            // Before the archive is done the tables need not be the same, and the audit says nothing of them.
+            let done = account["idle"] == true && account["database"]["archived"] == true;
+            if !(balanced && done) {
+                eprintln!("{account}");
+                return None;
+            }
+            Some(())
+        })
+        .await;
     }
 }
 

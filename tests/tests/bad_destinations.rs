@@ -19,7 +19,7 @@ fn attempts(world: &World, destination: &str) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn misbehaving_destinations_are_told_apart_and_hold_up_nobody() {
-    // Ranges: the port of one address is allowed, the private ranges are not.
+    // Of all private addresses this one alone.
     let settings = WorldSettings {
         allow_cidrs: "127.0.0.1/32",
         ..WorldSettings::default()
@@ -32,7 +32,7 @@ async fn misbehaving_destinations_are_told_apart_and_hold_up_nobody() {
     let resetting = Receiver::with(Behaviour::Reset).await;
     let huge = Receiver::with(Behaviour::Huge(200 << 20)).await;
     let endless = Receiver::with(Behaviour::Endless).await;
-    let secret = Receiver::start().await;
+    let secret = Receiver::at("127.0.0.2:0", Behaviour::Status(200)).await;
     let redirecting = Receiver::with(Behaviour::Redirect(secret.url())).await;
 
     let short = ["--timeout-ms", "3000", "--max-attempts", "1"];
@@ -46,8 +46,7 @@ async fn misbehaving_destinations_are_told_apart_and_hold_up_nobody() {
     let huge_id = make("huge", &huge.url());
     let endless_id = make("endless", &endless.url());
     let redirecting_id = make("redirecting", &redirecting.url());
-    // A name that resolves to an address outside the allowed range: every Linux has it in /etc/hosts.
-    let private_id = make("private", "http://127.0.0.2:9/");
+    let private_id = make("private", &secret.url());
     let named_id = make("named", "http://localhost.localdomain.invalid:9/");
     make("good", &good.url());
 
@@ -99,9 +98,43 @@ async fn misbehaving_destinations_are_told_apart_and_hold_up_nobody() {
         (state.as_str(), attempt["answer"]["status"].as_u64()),
         ("dead", Some(307))
     );
-    assert_eq!(secret.count(), 0, "a redirect was followed");
+    assert_eq!(
+        secret.connections(),
+        0,
+        "an address that is not allowed was contacted, directly or behind a redirect"
+    );
     eventually("the account", SOON, async || {
         world.audit(&[]).0.then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_resolves_to_an_address_that_is_not_allowed_is_refused() {
+    let settings = WorldSettings {
+        allow_cidrs: "203.0.113.0/24",
+        ..WorldSettings::default()
+    };
+    let Some(world) = World::start("bad-names", settings).await else {
+        return;
+    };
+    let receiver = Receiver::start().await;
+    let url = format!("http://localhost:{}/", receiver.address.port());
+    let named = world.destination("named", &url, &[]);
+    world.route("named", &named, &[]);
+    world.send("{}").await;
+    let attempt = eventually("an attempt", SOON, async || {
+        attempts(&world, &named.id).into_iter().next()
+    })
+    .await;
+    // Trying again would not help: it is dead after one attempt.
+    assert_eq!(
+        (
+            attempt["next"]["state"].as_str(),
+            attempt["error"]["code"].as_str()
+        ),
+        (Some("dead"), Some("address_refused")),
+        "{attempt}"
+    );
+    assert_eq!(receiver.connections(), 0, "it was contacted all the same");
 }

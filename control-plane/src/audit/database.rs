@@ -29,7 +29,7 @@ pub async fn compare(
         .execute(&mut *transaction)
         .await?;
     let since_ms = oldest_ms(&mut transaction).await?.max(audit.kept_since_ms);
-    let rows = Rows::count(&mut transaction, since_ms).await?;
+    let rows = Rows::count(&mut transaction, since_ms, &kafka.names().replay).await?;
     transaction.rollback().await?;
     let quiet = tokio::task::block_in_place(|| audit.is_unchanged(kafka))?;
     // Whether what waits is lost is Kafka's affair; here it only has to be the same.
@@ -62,8 +62,26 @@ struct Rows {
     dead_deliveries: u64,
 }
 
+/// Replays are new work on a record that has its own outcome; what comes from their topic ($2) without an id of
+/// a replay, and is no redrive, is garbage that somebody put there: as `Audit::is_of_a_raw_record` has it.
+const OUTCOMES: &str = "\
+select outcome, count(*) from ( \
+    select distinct on (event_id) outcome from processed_results \
+    where event_id >= ingestion.first_id(ingestion.at_ms($1)) \
+        and replay_id = '00000000-0000-0000-0000-000000000000' and (round > 0 or raw_topic <> $2) \
+    order by event_id, round desc, ingestion.outcome_rank(outcome) desc) furthest \
+group by outcome";
+
+const DEAD_WEBHOOKS: &str = "\
+select count(*) from dead_letters where event_id >= ingestion.first_id(ingestion.at_ms($1)) and kind = 'webhook' \
+    and replay_id = '00000000-0000-0000-0000-000000000000' and (round > 0 or raw_topic is distinct from $2)";
+
 impl Rows {
-    async fn count(connection: &mut PgConnection, since_ms: i64) -> Result<Self, StoreError> {
+    async fn count(
+        connection: &mut PgConnection,
+        since_ms: i64,
+        replay_topic: &str,
+    ) -> Result<Self, StoreError> {
         Ok(Self {
             raw: one(
                 connection,
@@ -71,18 +89,11 @@ impl Rows {
                 since_ms,
             )
             .await?,
-            // Replays are new work on a record that has its own outcome.
-            outcomes: by_name(
-                connection,
-                "select outcome, count(*) from (
-                     select distinct on (event_id) outcome from processed_results
-                     where event_id >= ingestion.first_id(ingestion.at_ms($1))
-                       and replay_id = '00000000-0000-0000-0000-000000000000'
-                     order by event_id, round desc, ingestion.outcome_rank(outcome) desc) furthest
-                 group by outcome",
-                since_ms,
-            )
-            .await?,
+            outcomes: sqlx::query_as(OUTCOMES)
+                .bind(since_ms)
+                .bind(replay_topic)
+                .fetch_all(&mut *connection)
+                .await?,
             states: by_name(
                 connection,
                 "select state, count(*) from (
@@ -99,13 +110,12 @@ impl Rows {
                 since_ms,
             )
             .await?,
-            dead_webhooks: one(
-                connection,
-                "select count(*) from dead_letters where event_id >= ingestion.first_id(ingestion.at_ms($1))
-                     and kind = 'webhook' and replay_id = '00000000-0000-0000-0000-000000000000'",
-                since_ms,
-            )
-            .await?,
+            dead_webhooks: sqlx::query_scalar::<_, i64>(DEAD_WEBHOOKS)
+                .bind(since_ms)
+                .bind(replay_topic)
+                .fetch_one(&mut *connection)
+                .await?
+                .unsigned_abs(),
             dead_deliveries: one(
                 connection,
                 "select count(*) from dead_letters where event_id >= ingestion.first_id(ingestion.at_ms($1))

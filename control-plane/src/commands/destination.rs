@@ -56,7 +56,7 @@ struct Fields {
     /// What is sent [default: result]
     #[arg(long)]
     body: Option<Body>,
-    /// From connecting to the end of the answer, 100 to 60000 [default: 15000]
+    /// From connecting to the status of the answer; its body has two seconds more. 100 to 60000 [default: 15000]
     #[arg(long, value_name = "MS")]
     timeout_ms: Option<u32>,
     /// Requests in flight, for each worker, 1 to 1024 [default: 32]

@@ -65,12 +65,23 @@ command_down() {
 }
 
 command_clean() {
+    local kept=''
     command_down
+    # Servers of your own keep their tables, and with them secrets that only this key opens.
+    if [[ $(cat "$BACKING_FILE" 2>/dev/null) == given && -s $MASTER_KEY_FILE ]]; then
+        kept=$(<"$MASTER_KEY_FILE")
+    fi
     backing_forget
     # The jars and the library are downloads, not data; what a build made is in target/.
     rm -rf "$STATE_DIR/kafka/data" "$STATE_DIR/kafka/server.properties" "$STATE_DIR/secrets" "$STATE_DIR/run" \
         "$STATE_DIR/log" "$LOCAL_DIR/env" "$LOCAL_DIR/secrets.env" "$SETTINGS_FILE"
-    note "The data is gone."
+    if [[ -n $kept ]]; then
+        mkdir -p "$SECRETS_DIR"
+        (umask 077 && printf %s "$kept" >"$MASTER_KEY_FILE")
+        note "The master key stays in .local/secrets: what your PostgreSQL holds is sealed with it."
+    else
+        note "The data is gone."
+    fi
 }
 
 command_status() {

@@ -32,6 +32,11 @@ ort_is_there() { [[ -s $ORT_LIBRARY && $(cat "$ORT_LIBRARY.version" 2>/dev/null)
 
 # Returns NOTHING_TO_DO when it is there already.
 ort_install() {
+    if [[ -n ${ORT_DYLIB_PATH:-} ]]; then
+        [[ -s $ORT_DYLIB_PATH ]] && return "${NOTHING_TO_DO:-0}"
+        echo "ORT_DYLIB_PATH names $ORT_DYLIB_PATH, and no library is there"
+        return 1
+    fi
     ort_is_there && return "${NOTHING_TO_DO:-0}"
     local checksum directory platform name work status=0
     if ! read -r checksum directory platform < <(_ort_wheel); then

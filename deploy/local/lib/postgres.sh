@@ -90,6 +90,8 @@ pg_start() {
     fi
     _pg_init || return
     local options="-c listen_addresses=127.0.0.1 -c unix_socket_directories='$PG_HOME' -c max_connections=200"
+    # Written to all the time: fewer checkpoints write fewer whole pages into the log.
+    options+=" -c max_wal_size=4GB -c checkpoint_timeout=15min -c shared_buffers=256MB"
     # Data that is thrown away after the tests need not survive a power cut.
     [[ $STACK == test ]] && options+=" -c fsync=off -c full_page_writes=off"
     port_from "$PG_PORT" >"$PG_PORT_FILE"

@@ -54,10 +54,11 @@ _service_command() {
 
 # Changes with the program and with its settings.
 _service_stamp() {
+    local name
     {
         cksum <"${COMMAND[0]}"
-        printf '%s\n' "${SERVICE_ENV[@]}" "${KAFKA_PROPERTIES:-}" "${KAFKA_GROUP_PROTOCOL:-}" "${TOPIC_PREFIX:-}" \
-            "${RETRY_LADDER:-}" "${BODY_LIMIT_BYTES:-}" "${RUST_LOG:-}" "${LOG_FORMAT:-}" "${MODEL_DIR:-}"
+        printf '%s\n' "${SERVICE_ENV[@]}"
+        for name in "${PASSED_ON[@]}"; do printf '%s\n' "$name=${!name:-}"; done
     } | sha256sum
 }
 

@@ -90,7 +90,8 @@ pub struct ConsumerSettings {
     /// Name of the stage: metric label and, with the topic prefix, the consumer group.
     pub stage: &'static str,
     pub topics: Vec<String>,
-    /// Static membership: the same member after a restart, so that a restart moves no partition.
+    /// Static membership: the same member after a restart, so that a restart moves no partition. Of the classic
+    /// protocol only.
     pub instance_id: Option<String>,
     /// Bounds on what is received and not finished.
     pub max_in_flight: usize,
@@ -154,15 +155,19 @@ impl ConsumerSettings {
             ("topic.metadata.refresh.interval.ms", "10000"),
         ];
         match self.kafka.group_protocol {
-            GroupProtocol::Classic => ours.extend([
-                ("partition.assignment.strategy", "cooperative-sticky"),
-                ("session.timeout.ms", session.as_str()),
-                ("heartbeat.interval.ms", "1500"),
-            ]),
+            GroupProtocol::Classic => {
+                ours.extend([
+                    ("partition.assignment.strategy", "cooperative-sticky"),
+                    ("session.timeout.ms", session.as_str()),
+                    ("heartbeat.interval.ms", "1500"),
+                ]);
+                if let Some(id) = &self.instance_id {
+                    ours.push(("group.instance.id", id));
+                }
+            }
+            // Without static membership: under KIP-848 a member that was killed keeps its id until the broker's
+            // session timeout ends, and its successor would be refused for good in the meantime.
             GroupProtocol::Consumer => ours.push(("group.protocol", "consumer")),
-        }
-        if let Some(id) = &self.instance_id {
-            ours.push(("group.instance.id", id));
         }
         self.kafka.with(&ours)
     }

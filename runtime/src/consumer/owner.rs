@@ -43,6 +43,8 @@ const TICK: Duration = Duration::from_millis(20);
 const TURN: usize = 32;
 /// How long committed offsets may take to read when partitions are assigned.
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a partition's beginning may take to find before it is tried again at the next tick.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Queue = PartitionQueue<Context>;
 
@@ -59,6 +61,8 @@ struct Slot<In> {
     held: Option<(i64, Task<In>)>,
     committed: State,
     revoked: bool,
+    /// The next record no longer exists, and where to go on is not known yet.
+    lost_place: bool,
     /// Dropped with the slot: cancels what still runs.
     cancel: watch::Sender<()>,
 }
@@ -419,6 +423,7 @@ impl<R: Runner> Owner<R> {
                 Rebalance::Revoke(partitions) => self.begin_revocation(partitions),
             }
         }
+        self.find_places();
         self.finish_revocation()?;
         self.start_commit();
         self.meters.in_flight.set(self.in_flight as f64);
@@ -472,20 +477,34 @@ impl<R: Runner> Owner<R> {
             tracing::warn!(stage = self.settings.stage, topic = &*slot.topic, partition = slot.partition, %error, "kafka consumer");
             return;
         }
-        // The next record is gone: retention was shorter than our lag, or the topic was made anew. What is
-        // lost cannot be had back; it is said loudly and counted, and the rest goes on.
+        slot.lost_place = true;
+        self.find_places();
+    }
+
+    /// Partitions whose next record is gone: retention was shorter than our lag, or the topic was made anew. What
+    /// is lost cannot be had back; it is said loudly and counted, and the rest goes on. Tried on every tick until
+    /// Kafka answers.
+    fn find_places(&mut self) {
+        for index in 0..self.slots.len() {
+            let lost = self.slots[index]
+                .as_ref()
+                .is_some_and(|slot| slot.lost_place);
+            if lost && let Err(error) = self.find_place(index) {
+                tracing::warn!(stage = self.settings.stage, %error, "cannot find where the partition begins; trying again");
+            }
+        }
+    }
+
+    fn find_place(&mut self, index: usize) -> KafkaResult<()> {
+        let Some(slot) = &mut self.slots[index] else {
+            return Ok(());
+        };
         let consumer = &self.consumer;
         let (topic, partition) = (&*slot.topic, slot.partition);
-        let low = block_in_place(|| consumer.fetch_watermarks(topic, partition, COMMITTED_TIMEOUT))
-            .map(|(low, _)| low);
+        let (low, _) =
+            block_in_place(|| consumer.fetch_watermarks(topic, partition, PLACE_TIMEOUT))?;
+        block_in_place(|| consumer.seek(topic, partition, Offset::Offset(low), PLACE_TIMEOUT))?;
         let frontier = slot.ledger.frontier();
-        let low = match low {
-            Ok(low) => low,
-            Err(error) => {
-                tracing::error!(topic, partition, %error, "cannot find where the partition begins");
-                return;
-            }
-        };
         let gone = (low - frontier).max(0);
         tracing::error!(
             stage = self.settings.stage,
@@ -497,17 +516,13 @@ impl<R: Runner> Owner<R> {
             "the committed offset no longer exists: records expired before they were read; going on where the partition begins"
         );
         self.meters.lost.increment(u64::try_from(gone).unwrap_or(0));
-        let seek = block_in_place(|| {
-            consumer.seek(topic, partition, Offset::Offset(low), COMMITTED_TIMEOUT)
-        });
-        if let Err(error) = seek {
-            tracing::error!(topic, partition, %error, "cannot seek to where the partition begins");
-        }
         slot.ledger = Ledger::new(low, decode_completed("", low));
+        slot.lost_place = false;
         // Completions of what was in work belong to the old ledger.
         self.epochs += 1;
         slot.epoch = self.epochs;
         slot.in_work = 0;
+        Ok(())
     }
 
     // --- rebalances ---
@@ -536,7 +551,10 @@ impl<R: Runner> Owner<R> {
             queue.set_nonempty_callback(move || filled.notify_one());
             let (position, offset) = match element.offset() {
                 Offset::Offset(offset) => (offset, Offset::Offset(offset)),
-                _ => (0, Offset::Beginning),
+                _ => {
+                    let begins = self.beginning(topic, partition);
+                    (begins, Offset::Beginning)
+                }
             };
             start.add_partition_offset(topic, partition, offset)?;
             let restored = decode_completed(element.metadata(), position);
@@ -551,6 +569,7 @@ impl<R: Runner> Owner<R> {
                 held: None,
                 committed: (position, element.metadata().to_owned()),
                 revoked: false,
+                lost_place: false,
                 cancel: watch::Sender::new(()),
             };
             match self.slots.iter().position(Option::is_none) {
@@ -568,6 +587,26 @@ impl<R: Runner> Owner<R> {
             "partitions assigned"
         );
         Ok(())
+    }
+
+    /// Where a partition without a committed offset begins. Beyond zero that is worth a word: a new group finds a
+    /// topic whose oldest records have expired, or a group was idle for so long that its offsets expired.
+    fn beginning(&self, topic: &str, partition: i32) -> i64 {
+        let asked = block_in_place(|| {
+            self.consumer
+                .fetch_watermarks(topic, partition, PLACE_TIMEOUT)
+        });
+        let begins = asked.map_or(0, |(low, _)| low);
+        if begins > 0 {
+            tracing::error!(
+                stage = self.settings.stage,
+                topic,
+                partition,
+                begins,
+                "nothing is committed for a partition whose oldest records have expired; beginning with those that are left"
+            );
+        }
+        begins
     }
 
     /// Committed offsets with their metadata. The coordinator may be moving: tried until it answers.
@@ -630,7 +669,11 @@ impl<R: Runner> Owner<R> {
         for ticket in dropped {
             self.in_flight -= 1;
             self.in_flight_bytes -= ticket.bytes;
-            if let Some(slot) = &mut self.slots[ticket.slot] {
+            // One of an older ledger is not counted in this one.
+            if let Some(slot) = self.slots[ticket.slot]
+                .as_mut()
+                .filter(|slot| slot.epoch == ticket.epoch)
+            {
                 slot.in_work -= 1;
             }
         }

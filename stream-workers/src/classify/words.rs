@@ -105,7 +105,7 @@ impl<'a> Iterator for Words<'a> {
 
     fn next(&mut self) -> Option<Word<'a>> {
         loop {
-            let start = self.rest.find(|c: char| c.is_alphanumeric())?;
+            let start = start_of_word(self.rest)?;
             let rest = &self.rest[start..];
             let end = end_of_word(rest);
             self.rest = &rest[end..];
@@ -117,8 +117,44 @@ impl<'a> Iterator for Words<'a> {
     }
 }
 
+/// The first letter or digit. Most text is ASCII, and its bytes need no decoding.
+fn start_of_word(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let at = bytes.iter().position(|byte| byte.is_ascii_alphanumeric() || !byte.is_ascii())?;
+    if bytes[at].is_ascii() {
+        return Some(at);
+    }
+    let rest = &text[at..];
+    rest.find(|c: char| c.is_alphanumeric()).map(|more| at + more)
+}
+
 /// A word ends at anything that is no letter or digit, and where a capital follows a small letter.
 fn end_of_word(text: &str) -> usize {
+    let mut before = b' ';
+    let mut capitals = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        if !byte.is_ascii() {
+            return end_of_any_word(text);
+        }
+        if !byte.is_ascii_alphanumeric() {
+            return at;
+        }
+        let capital = byte.is_ascii_uppercase();
+        if capital && at > 0 && (before.is_ascii_lowercase() || before.is_ascii_digit()) {
+            return at;
+        }
+        // `HTTPServer` is `HTTP` and `Server`.
+        if byte.is_ascii_lowercase() && capitals > 1 {
+            return at - 1;
+        }
+        capitals = if capital { capitals + 1 } else { 0 };
+        before = byte;
+    }
+    text.len()
+}
+
+/// As [`end_of_word`], of any script.
+fn end_of_any_word(text: &str) -> usize {
     let mut before = ' ';
     let mut capitals = 0;
     for (at, character) in text.char_indices() {
@@ -176,6 +212,17 @@ mod tests {
             ["evt", "s3", "v1"]
         );
         assert_eq!(words("größe straße"), ["größe", "straße"]);
+    }
+
+    #[test]
+    fn the_short_way_through_ascii_ends_words_where_the_long_one_does() {
+        proptest::proptest!(|(text in "[a-zA-Z0-9_ -]{1,40}")| {
+            let start = start_of_word(&text);
+            assert_eq!(start, text.find(|c: char| c.is_alphanumeric()));
+            if let Some(start) = start {
+                assert_eq!(end_of_word(&text[start..]), end_of_any_word(&text[start..]));
+            }
+        });
     }
 
     #[test]

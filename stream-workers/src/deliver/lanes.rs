@@ -1,8 +1,9 @@
 //! Each destination's share of what is in flight, and its pace.
 //!
-//! A destination has as many requests in flight as it allows. What exceeds that waits in memory while the
+//! A destination has as many requests in flight as it allows, and as its answers have earned: it begins with a
+//! few, each answer allows one more, each failure to answer one less. What exceeds that waits in memory while the
 //! destination is quick, and is parked with a due time from its own pace once it is not: a slow or hanging
-//! destination then costs the others no more than its own share.
+//! destination then costs the others no more than its own share, and a thousand dead ones little.
 
 use std::{
     collections::HashMap,
@@ -20,6 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Before anything is known of a destination.
 const FIRST_GUESS_US: i64 = 50_000;
+/// Requests in flight that every destination may have, however it answers.
+const FEWEST_SLOTS: usize = 4;
 /// The soonest a parked delivery comes back.
 const SHORTEST_PARK_MS: i64 = 1_000;
 
@@ -43,7 +46,10 @@ pub struct Lane {
     concurrency: usize,
     slots: Arc<Semaphore>,
     late_slots: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    /// Slots that there are: between [`FEWEST_SLOTS`] and `concurrency`.
+    earned: AtomicUsize,
+    /// First attempts that wait, and late ones: these stand behind each other, not before first attempts.
+    waiting: [AtomicUsize; 2],
     /// Moving average of how long an attempt takes.
     attempt_us: AtomicI64,
     /// When an attempt last ended, or the lane last began to be used, since `started`.
@@ -59,8 +65,16 @@ pub struct Lane {
 pub struct Turn {
     lane: Arc<Lane>,
     began: Instant,
-    _slot: OwnedSemaphorePermit,
+    answered: bool,
+    slot: Option<OwnedSemaphorePermit>,
     _late: Option<OwnedSemaphorePermit>,
+}
+
+impl Turn {
+    /// The destination answered, whatever it said: it is there, and may have more in flight.
+    pub fn answered(&mut self) {
+        self.answered = true;
+    }
 }
 
 /// What the lane says to a delivery.
@@ -96,9 +110,10 @@ impl Lane {
     fn new(concurrency: usize) -> Self {
         Self {
             concurrency,
-            slots: Arc::new(Semaphore::new(concurrency)),
+            slots: Arc::new(Semaphore::new(concurrency.min(FEWEST_SLOTS))),
             late_slots: Arc::new(Semaphore::new((concurrency / 2).max(1))),
-            waiting: AtomicUsize::new(0),
+            earned: AtomicUsize::new(concurrency.min(FEWEST_SLOTS)),
+            waiting: Default::default(),
             attempt_us: AtomicI64::new(FIRST_GUESS_US),
             progress_us: AtomicI64::new(0),
             in_flight: AtomicUsize::new(0),
@@ -112,7 +127,7 @@ impl Lane {
         if let Some(turn) = self.try_turn(share) {
             return Admission::Go(turn);
         }
-        let waiting = Waiting::enter(self);
+        let waiting = Waiting::enter(self, share);
         if self.expected_wait_us(waiting.place) > PATIENCE.as_micros() as i64 {
             return self.park(now_ms);
         }
@@ -152,7 +167,8 @@ impl Lane {
         Turn {
             lane: Arc::clone(self),
             began: Instant::now(),
-            _slot: slot,
+            answered: false,
+            slot: Some(slot),
             _late: late,
         }
     }
@@ -160,7 +176,32 @@ impl Lane {
     /// How long the delivery at `place` of those waiting would wait.
     fn expected_wait_us(&self, place: usize) -> i64 {
         let place = i64::try_from(place).unwrap_or(i64::MAX);
-        place.saturating_mul(self.pace_us()) / self.concurrency as i64
+        place.saturating_mul(self.pace_us()) / self.slots() as i64
+    }
+
+    fn slots(&self) -> usize {
+        self.earned.load(Ordering::Relaxed)
+    }
+
+    /// One slot more after an answer. After a failure one less: the permit that is given is not given back.
+    fn earn(&self, answered: bool, permit: Option<OwnedSemaphorePermit>) {
+        let fewest = self.concurrency.min(FEWEST_SLOTS);
+        let change = |slots: usize| match answered {
+            true => (slots < self.concurrency).then_some(slots + 1),
+            false => (slots > fewest).then(|| slots - 1),
+        };
+        let changed = self
+            .earned
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+        match (changed, answered) {
+            (Ok(_), true) => self.slots.add_permits(1),
+            (Ok(_), false) => {
+                if let Some(permit) = permit {
+                    permit.forget();
+                }
+            }
+            (Err(_), _) => {}
+        }
     }
 
     /// How long an attempt takes at present. While nothing ends, that silence is the best guess.
@@ -176,7 +217,7 @@ impl Lane {
 
     /// Gives the next free place in the destination's own time.
     fn park(&self, now_ms: i64) -> Admission {
-        let step_ms = (self.pace_us() / 1_000 / self.concurrency as i64).max(1);
+        let step_ms = (self.pace_us() / 1_000 / self.slots() as i64).max(1);
         let earliest = now_ms + SHORTEST_PARK_MS;
         let take = |next_free: i64| Some(next_free.max(earliest) + step_ms);
         let taken = self
@@ -195,22 +236,23 @@ impl Lane {
 
 /// Counts a delivery among those waiting for as long as it lives.
 struct Waiting<'a> {
-    lane: &'a Lane,
+    among: &'a AtomicUsize,
     place: usize,
 }
 
 impl<'a> Waiting<'a> {
-    fn enter(lane: &'a Lane) -> Self {
+    fn enter(lane: &'a Lane, share: Share) -> Self {
+        let among = &lane.waiting[usize::from(share == Share::Late)];
         Self {
-            lane,
-            place: lane.waiting.fetch_add(1, Ordering::Relaxed) + 1,
+            among,
+            place: among.fetch_add(1, Ordering::Relaxed) + 1,
         }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.lane.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.among.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -224,6 +266,7 @@ impl Drop for Turn {
             .store(average + (took - average) / 8, Ordering::Relaxed);
         lane.progress_us.store(lane.clock_us(), Ordering::Relaxed);
         lane.in_flight.fetch_sub(1, Ordering::Relaxed);
+        lane.earn(self.answered, self.slot.take());
     }
 }
 
@@ -254,6 +297,20 @@ mod tests {
         assert!(!waiting.is_finished());
         drop(first);
         assert!(matches!(waiting.await.unwrap(), Admission::Go(_)));
+    }
+
+    #[tokio::test]
+    async fn answers_earn_slots_and_failures_cost_them() {
+        let lane = lane(32);
+        let fill = || -> Vec<Turn> { std::iter::from_fn(|| lane.try_turn(Share::First)).collect() };
+        for expected in [4, 8, 16, 32, 32] {
+            let mut turns = fill();
+            assert_eq!(turns.len(), expected);
+            turns.iter_mut().for_each(Turn::answered);
+        }
+        for expected in [32, 4, 4] {
+            assert_eq!(fill().len(), expected);
+        }
     }
 
     #[tokio::test]

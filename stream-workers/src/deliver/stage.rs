@@ -229,7 +229,7 @@ impl Job<'_> {
             .lane(destination.id, destination.config.concurrency);
         match lane.admit(share, now_ms()).await {
             Admission::Park { delay_ms } => self.parked(delay_ms, "destination_busy"),
-            Admission::Go(turn) => {
+            Admission::Go(mut turn) => {
                 if let Some(due_ms) = due_ms {
                     let late_ms = (now_ms() - due_ms).max(0);
                     self.shared
@@ -238,6 +238,9 @@ impl Job<'_> {
                         .record(late_ms as f64 / 1e3);
                 }
                 let attempt = self.attempt(&destination).await;
+                if matches!(attempt.ending, Some(Ending::Answered { .. })) {
+                    turn.answered();
+                }
                 drop(turn);
                 self.conclude(&destination, attempt)
             }

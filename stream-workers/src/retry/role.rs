@@ -3,6 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use anyhow::Context as _;
+use rdkafka::producer::{BaseProducer, Producer as _};
 use router_runtime::{
     consumer::{
         BatchStage, ConsumerSettings, Effects, Envelope, Incoming, Outcome, Unreadable, run_batches,
@@ -20,6 +22,8 @@ use super::{
     ladder::Plans,
     park::{Parking, hop_at_ms},
 };
+
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Waits out one rung.
 struct RungStage {
@@ -84,7 +88,44 @@ impl BatchStage for RungStage {
     }
 }
 
-/// Runs a consumer for each rung of the ladder until `shutdown`.
+/// The rungs of the ladder, and those that it had before and whose topics are still there: what is parked in them
+/// must come out. None where the process is to stop before Kafka has answered.
+async fn rungs_to_serve(
+    kafka: &KafkaSettings,
+    ladder: &Ladder,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Option<Vec<Rung>>> {
+    let config = kafka.client_config();
+    let client: Arc<BaseProducer> = Arc::new(config.create().context("cannot make a client")?);
+    let prefix = kafka.names().group("webhooks.retry.");
+    while !shutdown.requested() {
+        let asked = Arc::clone(&client);
+        let metadata = tokio::task::spawn_blocking(move || {
+            asked.client().fetch_metadata(None, METADATA_TIMEOUT)
+        });
+        match metadata.await? {
+            Ok(metadata) => {
+                let topics = metadata.topics().iter().map(|topic| topic.name());
+                let there = topics.filter_map(|name| name.strip_prefix(&prefix)?.parse().ok());
+                let mut rungs = ladder.rungs().to_vec();
+                for rung in there {
+                    if !rungs.contains(&rung) {
+                        tracing::info!(%rung, "a delay that the ladder no longer has: what waits there comes out");
+                        rungs.push(rung);
+                    }
+                }
+                return Ok(Some(rungs));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot list the delay topics yet");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Runs a consumer for each rung until `shutdown`.
 ///
 /// # Errors
 /// A consumer cannot be made, or ended for a reason that only a new process can mend.
@@ -99,7 +140,10 @@ pub async fn run(
     let names = kafka.names();
     let parking = Parking::new(Plans::new(ladder.clone()), &names);
     let mut rungs = tokio::task::JoinSet::new();
-    for rung in ladder.rungs() {
+    let Some(serving) = rungs_to_serve(kafka, ladder, shutdown).await? else {
+        return Ok(());
+    };
+    for rung in &serving {
         // Stages are few and live as long as the process, so their names may.
         let stage: &'static str = Box::leak(format!("retry.{rung}").into_boxed_str());
         let mut settings = ConsumerSettings::new(kafka.clone(), stage, vec![names.retry(*rung)]);

@@ -11,6 +11,7 @@
 mod history;
 mod letters;
 mod outbox;
+mod pace;
 mod window;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

@@ -15,6 +15,8 @@ use router_runtime::{
     producer::{AckSink, Failure, HeaderList, Producer},
 };
 
+use super::pace::Pace;
+
 const PAUSE: Duration = Duration::from_millis(5);
 
 #[derive(Default)]
@@ -40,7 +42,9 @@ impl AckSink for Acks {
 /// Produces, unless this is a dry run.
 pub(super) struct Outbox {
     producer: Option<Producer<Acks>>,
+    pace: Pace,
     acks: Arc<Acks>,
+    sent: AtomicU64,
 }
 
 impl Outbox {
@@ -58,10 +62,15 @@ impl Outbox {
             )
         };
         let producer = if dry_run { None } else { Some(make()?) };
-        Ok(Self { producer, acks })
+        Ok(Self {
+            producer,
+            pace: Pace::new(kafka, shutdown)?,
+            acks,
+            sent: AtomicU64::new(0),
+        })
     }
 
-    /// Queues a record; waits while Kafka is slower than the reading.
+    /// Queues a record; waits while Kafka, or what works the replay, is slower than the reading.
     pub(super) fn send(
         &self,
         topic: &str,
@@ -72,13 +81,17 @@ impl Outbox {
         let Some(producer) = &self.producer else {
             return Ok(());
         };
+        self.pace.wait()?;
         loop {
             let mut list = HeaderList::with_capacity(headers.len());
             for (name, value) in headers {
                 list.put(name, value);
             }
             match producer.send(topic, key, payload, list.finish(), ()) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.sent.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
                 Err((Failure::QueueFull, ())) => std::thread::sleep(PAUSE),
                 Err((failure, ())) => bail!("{topic}: {failure}"),
             }
@@ -87,19 +100,23 @@ impl Outbox {
 
     /// Waits until every record's fate is known.
     pub(super) fn finish(&self) -> anyhow::Result<()> {
-        while self
-            .producer
-            .as_ref()
-            .is_some_and(|producer| producer.in_flight() > 0)
-        {
-            std::thread::sleep(PAUSE);
-        }
         let count = |counter: &AtomicU64| counter.load(Ordering::Acquire);
-        let (acked, refused, failed) = (
-            count(&self.acks.acked),
-            count(&self.acks.refused),
-            count(&self.acks.failed),
-        );
+        let told = || {
+            let acks = &self.acks;
+            (
+                count(&acks.acked),
+                count(&acks.refused),
+                count(&acks.failed),
+            )
+        };
+        let sent = self.sent.load(Ordering::Relaxed);
+        let (acked, refused, failed) = loop {
+            let (acked, refused, failed) = told();
+            if acked + refused + failed >= sent {
+                break (acked, refused, failed);
+            }
+            std::thread::sleep(PAUSE);
+        };
         if refused + failed > 0 {
             bail!("kafka took {acked} records, refused {refused} and did not answer for {failed}");
         }
