@@ -1,6 +1,6 @@
 """Expands the templates of `corpus/` into the webhooks the model is trained on.
 
-Reads `corpus/<label>.jsonl`, writes JSON lines `{"provider", "event", "label",
+Reads `corpus/<provider>.jsonl`, writes JSON lines `{"provider", "event", "label",
 "headers", "content_type", "body"}` (the body as text). The same seed and
 templates give the same bytes. Exits with 1 if a template names a reserved
 provider or is malformed. Needs only the standard library.
@@ -23,7 +23,8 @@ from augment import expand
 from labels import LABELS
 
 HERE = Path(__file__).resolve().parent
-FIELDS = ("provider", "event", "label", "body")
+FIELDS = ("event", "label", "source", "headers", "content_type", "body")
+SOURCES = ("documented", "recalled", "invented")
 
 
 def templates(corpus: Path) -> Iterator[tuple[str, dict[str, Any] | str]]:
@@ -34,7 +35,7 @@ def templates(corpus: Path) -> Iterator[tuple[str, dict[str, Any] | str]]:
                 yield f"{path.name}:{number}", parse(line, path.stem)
 
 
-def parse(line: str, label: str) -> dict[str, Any] | str:
+def parse(line: str, provider: str) -> dict[str, Any] | str:
     """The template of a line, or what is wrong with it."""
     try:
         template = json.loads(line)
@@ -45,14 +46,19 @@ def parse(line: str, label: str) -> dict[str, Any] | str:
     missing = [field for field in FIELDS if field not in template]
     if missing:
         return f"lacks {', '.join(missing)}"
-    if template["label"] not in LABELS or template["label"] != label:
-        return f"label {template['label']!r} in the file of {label!r}"
+    unknown = [label for label in (template["label"], *template.get("also", [])) if label not in LABELS]
+    if unknown:
+        return f"labels that do not exist: {unknown}"
+    if template["source"] not in SOURCES or (template["source"] == "documented") != ("ref" in template):
+        return f"the source is one of {SOURCES}, and a documented one has a ref"
     if not isinstance(template["body"], (dict, list, str)):
-        return "the body is neither an object nor a string"
-    if not isinstance(template.get("headers", {}), dict):
+        return "the body is neither an object, an array nor a string"
+    if not isinstance(template["headers"], dict):
         return "headers are not an object"
-    unknown = {name for name in values.PLACEHOLDER.findall(line) if name not in values.MAKERS}
-    return f"unknown placeholders {sorted(unknown)}" if unknown else template
+    unknown = sorted(set(re.findall(r"\{\{(\w+)\}\}", line)) - set(values.MAKERS))
+    if unknown or values.leftover(line):
+        return f"unknown placeholders {unknown or values.leftover(line)}"
+    return {**template, "provider": provider}
 
 
 def sound(corpus: Path, names: list[str]) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:

@@ -59,6 +59,11 @@ class Expansion(unittest.TestCase):
         for name in values.MAKERS:
             self.assertNotIn("{{", str(values.fill(f"{{{{{name}}}}}", Random(1))))
 
+    def test_a_choice_is_made_and_what_stands_in_it_is_filled(self) -> None:
+        made = {values.fill_text("{{one:paid|open|{{int}} left}}", Random(seed)) for seed in range(30)}
+        self.assertLessEqual({"paid", "open"}, made)
+        self.assertFalse([text for text in made if "{" in text])
+
     def test_styles_keep_the_words(self) -> None:
         for seed in range(50):
             styled = naming.restyle_event("invoice.payment_failed", Random(seed))
@@ -92,7 +97,8 @@ class Reserved(unittest.TestCase):
         """Runs the command on a corpus of one template; exit code, complaints, lines written."""
         with tempfile.TemporaryDirectory() as name:
             directory = Path(name)
-            (directory / "billing.jsonl").write_text(json.dumps(template) + "\n")
+            line = {"source": "recalled", **{key: template[key] for key in template if key != "provider"}}
+            (directory / "north-pay.jsonl").write_text(json.dumps(line) + "\n")
             (directory / "names.txt").write_text("Acme-Mail\n")
             out = directory / "out.jsonl"
             command = [sys.executable, str(HERE / "generate.py"), "--corpus", name, "--count", "5"]
@@ -104,16 +110,31 @@ class Reserved(unittest.TestCase):
     def test_the_command_refuses_and_names_the_line(self) -> None:
         code, complaints, lines = self.run_generator({**TEMPLATE, "body": {"via": "acme mail"}})
         self.assertEqual((code, lines), (1, []))
-        self.assertIn("billing.jsonl:1", complaints)
+        self.assertIn("north-pay.jsonl:1", complaints)
 
     def test_the_command_writes_what_is_sound(self) -> None:
         code, _, lines = self.run_generator(TEMPLATE)
         self.assertEqual((code, len(lines)), (0, 5))
 
-    def test_a_template_in_the_wrong_file_is_refused(self) -> None:
-        code, complaints, _ = self.run_generator({**TEMPLATE, "label": "code"})
-        self.assertEqual(code, 1)
-        self.assertIn("label", complaints)
+    def test_what_is_not_sound_is_refused_with_what_is_wrong(self) -> None:
+        for change, complaint in (
+            ({"label": "sales"}, "labels that do not exist"),
+            ({"source": "somewhere"}, "the source is one of"),
+            ({"source": "documented"}, "has a ref"),
+            ({"body": {"a": "{{colour}}"}}, "unknown placeholders"),
+            ({"body": {"a": "{{one:red|{{colour}}"}}, "unknown placeholders"),
+        ):
+            code, complaints, _ = self.run_generator({**TEMPLATE, **change})
+            self.assertEqual(code, 1)
+            self.assertIn(complaint, complaints)
+
+    def test_names_that_are_plain_words_count_as_words_only(self) -> None:
+        for text in ("sandbox", "checkboxes", "inbox_id", "postal_code", "postalCode"):
+            self.assertIsNone(reserved.named(text, ["box", "postal"]), text)
+        for text in ("box", "X-Box-Event", "api.box.com", "boxUser", "Postal-Signature"):
+            self.assertIsNotNone(reserved.named(text, ["box", "postal"]), text)
+        self.assertIsNone(reserved.named("thankyou_screen", ["uscreen"]))
+        self.assertIsNotNone(reserved.named("myuscreenapp", ["uscreen"]))
 
 
 if __name__ == "__main__":

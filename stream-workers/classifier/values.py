@@ -58,7 +58,8 @@ EXTENSIONS = "pdf png jpg csv docx xlsx mp4 zip txt md json wav".split()
 EPOCH = 1_640_995_200  # 2022-01-01, the earliest moment a value may have
 SPAN_S = 4 * 365 * 86_400
 
-PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
+#: `{{name}}`, or `{{one:this|that|the other}}`, in whose choices plain placeholders may stand.
+PLACEHOLDER = re.compile(r"\{\{(?:one:((?:[^{}]|\{\{\w+\}\})*)|(\w+))\}\}")
 #: Placeholders which become a JSON number or boolean when they are all of a value.
 BARE = frozenset({"int", "unix", "unix_ms", "cents", "amount", "bool"})
 
@@ -166,11 +167,18 @@ MAKERS: dict[str, Callable[[Random], Any]] = {
 }
 
 
+def leftover(text: str) -> list[str]:
+    """What looks like a placeholder and is none."""
+    return re.findall(r"\{\{[^}]*\}?", PLACEHOLDER.sub("", text))
+
+
 def fill_text(text: str, rng: Random) -> str:
     """Replaces each placeholder of `text`. Raises KeyError for one that is not known."""
 
     def one(match: re.Match[str]) -> str:
-        made = MAKERS[match.group(1)](rng)
+        if match.group(1) is not None:
+            return fill_text(rng.choice(match.group(1).split("|")), rng)
+        made = MAKERS[match.group(2)](rng)
         if isinstance(made, bool):
             return "true" if made else "false"
         return str(made)
@@ -186,7 +194,7 @@ def fill(node: Any, rng: Random) -> Any:
         return [fill(value, rng) for value in node]
     if isinstance(node, str):
         whole = PLACEHOLDER.fullmatch(node)
-        if whole and whole.group(1) in BARE:
-            return MAKERS[whole.group(1)](rng)
+        if whole and whole.group(2) in BARE:
+            return MAKERS[whole.group(2)](rng)
         return fill_text(node, rng)
     return node
