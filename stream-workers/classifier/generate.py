@@ -80,7 +80,7 @@ def main() -> int:
     parser.add_argument("--corpus", type=Path, default=HERE / "corpus", help="directory of templates")
     parser.add_argument("--reserved", type=Path, help="file of providers that may not be in the corpus")
     parser.add_argument("--skip", action="store_true", help="leave refused templates out instead of failing")
-    parser.add_argument("--count", type=int, default=60, help="webhooks for each template (default 60)")
+    parser.add_argument("--count", type=int, default=12, help="webhooks for each template (default 12)")
     parser.add_argument("--seed", type=int, default=1, help="seed of all randomness (default 1)")
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     args = parser.parse_args()

@@ -27,7 +27,7 @@ class Settings:
     batch: int = 256
     rate: float = 2e-3
     #: Share of a row's features that a training step does not see.
-    feature_dropout: float = 0.25
+    feature_dropout: float = 0.5
     smoothing: float = 0.05
     #: Decoupled L2 decay for a step at full rate.
     decay: float = 0.02
