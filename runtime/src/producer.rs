@@ -117,7 +117,7 @@ impl<S: AckSink> ProducerContext for Context<S> {
             Err((error, message)) => (message, Err(Failure::of(error))),
         };
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(group) = groups.iter().find(|group| *group.topic == *message.topic()) {
+        if let Some(group) = groups.iter().find(|group| group.topic() == message.topic()) {
             group.settled(message.partition());
         }
         drop(groups);
@@ -212,7 +212,7 @@ impl<S: AckSink> Inner<S> {
                 token,
                 queued,
             } = record;
-            let sent = self.send(&group.topic, partition, &key, &payload, headers, token);
+            let sent = self.send(group.topic(), partition, &key, &payload, headers, token);
             match sent {
                 Ok(()) => {}
                 Err((Failure::QueueFull, token, headers)) => {
@@ -295,7 +295,7 @@ async fn count_partitions<S: AckSink>(inner: Weak<Inner<S>>, group: Weak<Group<S
             return;
         };
         let counted = tokio::task::spawn_blocking(move || {
-            let count = inner.partitions(&group.topic).unwrap_or(0);
+            let count = inner.partitions(group.topic()).unwrap_or(0);
             if count > 0 {
                 group.set_partitions(count, Instant::now());
             }

@@ -97,7 +97,7 @@ impl Pending {
     }
 }
 
-/// Settles pending tickets on the producer's thread.
+/// Settles pending tickets.
 pub(super) struct EffectSink {
     shutdown: Shutdown,
 }
@@ -132,8 +132,8 @@ pub struct Effects {
     /// a request for each record of each partition is what costs brokers most.
     journal: Producer<EffectSink>,
     journals: Arc<[String; 2]>,
-    /// Where records in any order gather, by topic.
-    groups: Arc<[(String, Arc<Group<Arc<Pending>>>)]>,
+    /// Where records in any order gather, one for each topic.
+    groups: Arc<[Arc<Group<Arc<Pending>>>]>,
     dead_letter: Arc<str>,
 }
 
@@ -161,10 +161,7 @@ impl Effects {
             (&producer, names.redeliveries),
             (&journal, names.processed.clone()),
         ];
-        let groups = groups.map(|(of, topic)| {
-            let group = of.group(&topic);
-            (topic, group)
-        });
+        let groups = groups.map(|(of, topic)| of.group(&topic));
         Ok(Self {
             producer,
             journal,
@@ -219,7 +216,7 @@ impl Effects {
             Order::Any => self
                 .groups
                 .iter()
-                .find(|(topic, _)| **topic == *record.topic),
+                .find(|group| group.topic() == &*record.topic),
         };
         loop {
             let mut headers = HeaderList::with_capacity(record.headers.len());
@@ -228,9 +225,7 @@ impl Effects {
             }
             let (key, headers) = (&record.key, headers.finish());
             let sent = match group {
-                Some((_, group)) => {
-                    producer.gather(group, key, record.payload.clone(), headers, token)
-                }
+                Some(group) => producer.gather(group, key, record.payload.clone(), headers, token),
                 None => producer.send(&record.topic, key, &record.payload, headers, token),
             };
             match sent {

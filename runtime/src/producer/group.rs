@@ -44,7 +44,7 @@ pub(super) struct Batch<T> {
 
 /// The records of one topic that gather.
 pub struct Group<T> {
-    pub(super) topic: Box<str>,
+    topic: Box<str>,
     max_bytes: usize,
     state: Mutex<State<T>>,
 }
@@ -76,6 +76,12 @@ impl<T> Group<T> {
                 next: start % 1_024,
             }),
         }
+    }
+
+    /// Whose records gather here.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {

@@ -120,12 +120,15 @@ impl<'a> Iterator for Words<'a> {
 /// The first letter or digit. Most text is ASCII, and its bytes need no decoding.
 fn start_of_word(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
-    let at = bytes.iter().position(|byte| byte.is_ascii_alphanumeric() || !byte.is_ascii())?;
+    let at = bytes
+        .iter()
+        .position(|byte| byte.is_ascii_alphanumeric() || !byte.is_ascii())?;
     if bytes[at].is_ascii() {
         return Some(at);
     }
     let rest = &text[at..];
-    rest.find(|c: char| c.is_alphanumeric()).map(|more| at + more)
+    rest.find(|c: char| c.is_alphanumeric())
+        .map(|more| at + more)
 }
 
 /// A word ends at anything that is no letter or digit, and where a capital follows a small letter.
