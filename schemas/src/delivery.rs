@@ -91,7 +91,7 @@ impl DeliveryMeta {
     }
 
     /// Checks that the delivery can be one of ours, seen in a record that the broker stamped `record_ms`: its event
-    /// id as in [`EventId::check_given`], queued no more than a day ahead, and due within [`LONGEST_WAIT_MS`].
+    /// id as in [`EventId::check_given`], queued no more than a day ahead, and due within 400 days.
     /// A time of another century would be parked again and again, and never be too old.
     ///
     /// # Errors
