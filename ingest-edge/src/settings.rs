@@ -52,7 +52,7 @@ impl EdgeSettings {
             max_requests_in_flight: env::or("EDGE_MAX_REQUESTS_IN_FLIGHT", 16_384)?,
             max_bytes_in_flight: env::or("EDGE_MAX_BYTES_IN_FLIGHT", 256 << 20)?,
             max_connections: env::or("EDGE_MAX_CONNECTIONS", 20_000)?,
-            produce_timeout: ms("EDGE_PRODUCE_TIMEOUT_MS", 10_000)?,
+            produce_timeout: ms("EDGE_PRODUCE_TIMEOUT_MS", 8_000)?,
             drain_timeout: ms("EDGE_DRAIN_TIMEOUT_MS", 25_000)?,
             kafka: KafkaSettings::from_env()?,
         };

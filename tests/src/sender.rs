@@ -44,7 +44,7 @@ impl SteadySender {
         let url = format!("{}/webhooks", world.edge_url);
         let (key, shared, stopping) = (key.to_owned(), Arc::clone(&sent), Arc::clone(&stop));
         let client = reqwest::Client::builder()
-            .timeout(Duration::from_secs(10))
+            .timeout(Duration::from_secs(15))
             .build();
         let client = client.expect("a client is made");
         let task = tokio::spawn(async move {

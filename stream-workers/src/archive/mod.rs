@@ -107,6 +107,8 @@ pub async fn run(
     consumer.max_batch_bytes = 8 << 20;
     consumer.parallel_batches = 2;
     consumer.max_in_flight_bytes = 32 << 20;
+    // Three topics, and as many partitions as there are: what is fetched ahead of each adds up.
+    consumer.prefetch_kbytes = 1_024;
     // Rows may come a little later; brokers should not answer for each.
     consumer.fetch_min_bytes = 512 << 10;
     consumer.fetch_wait = Duration::from_millis(250);
