@@ -162,7 +162,8 @@ fn producer(
     shutdown: &Shutdown,
 ) -> anyhow::Result<Producer<AckRouter>> {
     let mut config = kafka.producer_config();
-    let timeout_ms = settings.produce_timeout.as_millis().to_string();
+    // A webhook may wait this long to leave its group, and as long again inside librdkafka.
+    let timeout_ms = (settings.produce_timeout.as_millis() / 2).to_string();
     let queue_kbytes = (settings.max_bytes_in_flight / 1024).max(1).to_string();
     let ours = [
         // The sender waits for this, so it must end while the sender still does.
