@@ -3,6 +3,12 @@
 //! Every partition has a queue of its own, read in turn while the budget lasts. The main queue is polled
 //! on every tick whatever the budget says, so that backpressure never looks like a dead member; what is
 //! fetched ahead stays where it is.
+//!
+//! - `places`: where a partition goes on. `rebalances`: partitions that come and go. `commits`: what is committed.
+
+mod commits;
+mod places;
+mod rebalances;
 
 use std::{
     sync::{Arc, PoisonError, atomic::Ordering},
@@ -11,24 +17,25 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use rdkafka::{
-    Offset, TopicPartitionList,
+    TopicPartitionList,
     config::FromClientConfigAndContext,
-    consumer::{BaseConsumer, CommitMode, Consumer, base_consumer::PartitionQueue},
-    error::{KafkaError, KafkaResult},
+    consumer::{BaseConsumer, Consumer, base_consumer::PartitionQueue},
+    error::KafkaError,
     message::Message as _,
     types::RDKafkaErrorCode,
 };
 use tokio::{
     sync::{Notify, Semaphore, watch},
-    task::{JoinHandle, block_in_place},
+    task::JoinHandle,
     time::MissedTickBehavior,
 };
 
+use self::commits::{CommitEnd, State};
 use super::{
     ConsumerSettings, Effects, Envelope, Incoming,
     context::{Context, Rebalance},
     effects::{Completions, Finished, Ticket},
-    ledger::{Ledger, Received, decode_completed},
+    ledger::{Ledger, Received},
     record::Unreadable,
     runner::{Port, Runner, Task},
 };
@@ -41,10 +48,6 @@ use crate::{
 const TICK: Duration = Duration::from_millis(20);
 /// Records taken from one partition before the next has its turn.
 const TURN: usize = 32;
-/// How long committed offsets may take to read when partitions are assigned.
-const COMMITTED_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a partition's beginning may take to find before it is tried again at the next tick.
-const PLACE_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Queue = PartitionQueue<Context>;
 
@@ -80,16 +83,6 @@ struct Meters {
     lost: metrics::Counter,
     rebalances: metrics::Counter,
     commit_errors: metrics::Counter,
-}
-
-/// What is committed of a partition: its frontier, and the finished set above it as metadata.
-type State = (i64, String);
-/// A commit's partitions as slot, epoch and state, and how it ended.
-type CommitEnd = (Vec<(usize, u32, State)>, KafkaResult<()>);
-
-struct Commit {
-    list: TopicPartitionList,
-    states: Vec<(usize, u32, State)>,
 }
 
 struct Owner<R: Runner> {
@@ -481,51 +474,7 @@ impl<R: Runner> Owner<R> {
         self.find_places();
     }
 
-    /// Partitions whose next record is gone: retention was shorter than our lag, or the topic was made anew. What
-    /// is lost cannot be had back; it is said loudly and counted, and the rest goes on. Tried on every tick until
-    /// Kafka answers.
-    fn find_places(&mut self) {
-        for index in 0..self.slots.len() {
-            let lost = self.slots[index]
-                .as_ref()
-                .is_some_and(|slot| slot.lost_place);
-            if lost && let Err(error) = self.find_place(index) {
-                tracing::warn!(stage = self.settings.stage, %error, "cannot find where the partition begins; trying again");
-            }
-        }
-    }
-
-    fn find_place(&mut self, index: usize) -> KafkaResult<()> {
-        let Some(slot) = &mut self.slots[index] else {
-            return Ok(());
-        };
-        let consumer = &self.consumer;
-        let (topic, partition) = (&*slot.topic, slot.partition);
-        let (low, _) =
-            block_in_place(|| consumer.fetch_watermarks(topic, partition, PLACE_TIMEOUT))?;
-        block_in_place(|| consumer.seek(topic, partition, Offset::Offset(low), PLACE_TIMEOUT))?;
-        let frontier = slot.ledger.frontier();
-        let gone = (low - frontier).max(0);
-        tracing::error!(
-            stage = self.settings.stage,
-            topic,
-            partition,
-            committed = frontier,
-            begins = low,
-            records_expired = gone,
-            "the committed offset no longer exists: records expired before they were read; going on where the partition begins"
-        );
-        self.meters.lost.increment(u64::try_from(gone).unwrap_or(0));
-        slot.ledger = Ledger::new(low, decode_completed("", low));
-        slot.lost_place = false;
-        // Completions of what was in work belong to the old ledger.
-        self.epochs += 1;
-        slot.epoch = self.epochs;
-        slot.in_work = 0;
-        Ok(())
-    }
-
-    // --- rebalances ---
+    // --- partitions ---
 
     fn find(&self, topic: &str, partition: i32) -> Option<usize> {
         self.slots.iter().position(|slot| {
@@ -534,296 +483,8 @@ impl<R: Runner> Owner<R> {
         })
     }
 
-    fn assign(&mut self, partitions: &[(String, i32)]) -> anyhow::Result<()> {
-        let mut wanted = TopicPartitionList::new();
-        for (topic, partition) in partitions {
-            wanted.add_partition(topic, *partition);
-        }
-        let committed = self.committed(wanted)?;
-        let mut start = TopicPartitionList::new();
-        for element in committed.elements() {
-            let (topic, partition) = (element.topic(), element.partition());
-            // Split off before the fetcher starts, so that nothing arrives on the main queue.
-            let Some(mut queue) = self.consumer.split_partition_queue(topic, partition) else {
-                bail!("no queue for {topic}/{partition}");
-            };
-            let filled = Arc::clone(&self.queue_filled);
-            queue.set_nonempty_callback(move || filled.notify_one());
-            let (position, offset) = match element.offset() {
-                Offset::Offset(offset) => (offset, Offset::Offset(offset)),
-                _ => {
-                    let begins = self.beginning(topic, partition);
-                    (begins, Offset::Beginning)
-                }
-            };
-            start.add_partition_offset(topic, partition, offset)?;
-            let restored = decode_completed(element.metadata(), position);
-            self.epochs += 1;
-            let slot = Slot {
-                topic: topic.into(),
-                partition,
-                epoch: self.epochs,
-                queue,
-                ledger: Ledger::new(position, restored),
-                in_work: 0,
-                held: None,
-                committed: (position, element.metadata().to_owned()),
-                revoked: false,
-                lost_place: false,
-                cancel: watch::Sender::new(()),
-            };
-            match self.slots.iter().position(Option::is_none) {
-                Some(free) => self.slots[free] = Some(slot),
-                None => self.slots.push(Some(slot)),
-            }
-        }
-        self.consumer.incremental_assign(&start)?;
-        self.maybe_filled = true;
-        self.ready.set(!self.draining);
-        tracing::info!(
-            stage = self.settings.stage,
-            added = partitions.len(),
-            owned = self.owned(),
-            "partitions assigned"
-        );
-        Ok(())
-    }
-
-    /// Where a partition without a committed offset begins. Beyond zero that is worth a word: a new group finds a
-    /// topic whose oldest records have expired, or a group was idle for so long that its offsets expired.
-    fn beginning(&self, topic: &str, partition: i32) -> i64 {
-        let asked = block_in_place(|| {
-            self.consumer
-                .fetch_watermarks(topic, partition, PLACE_TIMEOUT)
-        });
-        let begins = asked.map_or(0, |(low, _)| low);
-        if begins > 0 {
-            tracing::error!(
-                stage = self.settings.stage,
-                topic,
-                partition,
-                begins,
-                "nothing is committed for a partition whose oldest records have expired; beginning with those that are left"
-            );
-        }
-        begins
-    }
-
-    /// Committed offsets with their metadata. The coordinator may be moving: tried until it answers.
-    fn committed(&self, wanted: TopicPartitionList) -> anyhow::Result<TopicPartitionList> {
-        let mut last = None;
-        for _ in 0..8 {
-            let asked = wanted.clone();
-            match block_in_place(|| self.consumer.committed_offsets(asked, COMMITTED_TIMEOUT)) {
-                Ok(committed) => return Ok(committed),
-                Err(error) => {
-                    tracing::warn!(stage = self.settings.stage, %error, "cannot read committed offsets; trying again");
-                    last = Some(error);
-                    block_in_place(|| std::thread::sleep(Duration::from_millis(250)));
-                }
-            }
-        }
-        Err(last.map_or_else(|| anyhow::anyhow!("no answer"), Into::into))
-            .context("cannot read committed offsets")
-    }
-
-    fn begin_revocation(&mut self, partitions: Vec<(String, i32)>) {
-        for (topic, partition) in &partitions {
-            if let Some(slot) = self
-                .find(topic, *partition)
-                .and_then(|i| self.slots[i].as_mut())
-            {
-                slot.revoked = true;
-            }
-        }
-        self.drop_unstarted();
-        let deadline = Instant::now() + self.settings.drain_timeout;
-        self.revocation = Some(Revocation {
-            partitions,
-            deadline,
-        });
-    }
-
-    /// Forgets records that were received and not begun, of revoked partitions, or of all while draining.
-    fn drop_unstarted(&mut self) {
-        let draining = self.draining;
-        let mut dropped = Vec::new();
-        for slot in self.slots.iter_mut().flatten() {
-            if (slot.revoked || draining)
-                && let Some((_, task)) = slot.held.take()
-            {
-                slot.in_work += 1;
-                dropped.push(task.ticket);
-            }
-        }
-        let slots = &self.slots;
-        let gone = |ticket: &Ticket| {
-            draining || slots[ticket.slot].as_ref().is_none_or(|slot| slot.revoked)
-        };
-        let (drop_now, keep) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition::<Vec<_>, _>(|task| gone(&task.ticket));
-        dropped.extend(drop_now.iter().map(|task| task.ticket));
-        self.waiting = keep;
-        self.waiting_bytes = self.waiting.iter().map(|task| task.ticket.bytes).sum();
-        for ticket in dropped {
-            self.in_flight -= 1;
-            self.in_flight_bytes -= ticket.bytes;
-            // One of an older ledger is not counted in this one.
-            if let Some(slot) = self.slots[ticket.slot]
-                .as_mut()
-                .filter(|slot| slot.epoch == ticket.epoch)
-            {
-                slot.in_work -= 1;
-            }
-        }
-    }
-
-    /// Lets revoked partitions go once nothing is in work, or when the deadline has passed.
-    fn finish_revocation(&mut self) -> anyhow::Result<()> {
-        let Some(revocation) = &self.revocation else {
-            return Ok(());
-        };
-        let lost = self.consumer.assignment_lost();
-        let in_work: usize = self
-            .slots
-            .iter()
-            .flatten()
-            .filter(|slot| slot.revoked)
-            .map(|slot| slot.in_work)
-            .sum();
-        if in_work > 0 && !lost && Instant::now() < revocation.deadline {
-            return Ok(());
-        }
-        if in_work > 0 {
-            tracing::warn!(
-                stage = self.settings.stage,
-                in_work,
-                lost,
-                "partitions let go while records are in work; these will be repeated"
-            );
-        }
-        if self.committing.is_some() && !lost {
-            // An older commit must not land behind the last one.
-            return Ok(());
-        }
-        if !lost {
-            self.commit_now(|slot| slot.revoked);
-        }
-        let Some(revocation) = self.revocation.take() else {
-            return Ok(());
-        };
-        let mut list = TopicPartitionList::new();
-        for (topic, partition) in &revocation.partitions {
-            list.add_partition(topic, *partition);
-        }
-        for slot in &mut self.slots {
-            if slot.as_ref().is_some_and(|slot| slot.revoked) {
-                *slot = None;
-            }
-        }
-        self.consumer.incremental_unassign(&list)?;
-        tracing::info!(
-            stage = self.settings.stage,
-            removed = revocation.partitions.len(),
-            owned = self.owned(),
-            "partitions revoked"
-        );
-        Ok(())
-    }
-
     fn owned(&self) -> usize {
         self.slots.iter().flatten().count()
-    }
-
-    // --- commits ---
-
-    /// Collects every chosen partition whose frontier or finished set has changed since it was committed.
-    fn uncommitted(&self, chosen: impl Fn(&Slot<R::In>) -> bool) -> Commit {
-        let mut commit = Commit {
-            list: TopicPartitionList::new(),
-            states: Vec::new(),
-        };
-        for (index, slot) in self.slots.iter().enumerate() {
-            let Some(slot) = slot.as_ref().filter(|slot| chosen(slot)) else {
-                continue;
-            };
-            let state = (slot.ledger.frontier(), slot.ledger.metadata());
-            if state == slot.committed {
-                continue;
-            }
-            let mut element = commit.list.add_partition(&slot.topic, slot.partition);
-            if element.set_offset(Offset::Offset(state.0)).is_ok() {
-                element.set_metadata(&state.1);
-                commit.states.push((index, slot.epoch, state));
-            }
-        }
-        commit
-    }
-
-    /// Starts a commit beside the owner, if there is anything to commit and none is under way. librdkafka
-    /// tells nobody how an asynchronous commit ended, so a synchronous one waits on a thread of its own.
-    fn start_commit(&mut self) {
-        if self.committing.is_some() || self.last_commit.elapsed() < self.settings.commit_interval {
-            return;
-        }
-        self.last_commit = Instant::now();
-        let commit = self.uncommitted(|_| true);
-        if commit.states.is_empty() {
-            return;
-        }
-        let consumer = Arc::clone(&self.consumer);
-        self.committing = Some(tokio::task::spawn_blocking(move || {
-            let result = consumer.commit(&commit.list, CommitMode::Sync);
-            (commit.states, result)
-        }));
-    }
-
-    fn commit_ended(&mut self, ended: Result<CommitEnd, tokio::task::JoinError>) {
-        self.committing = None;
-        let Ok((states, result)) = ended else { return };
-        if self.committed_or_counted(result) {
-            self.remember(states);
-        }
-    }
-
-    /// Commits now, for partitions that are about to be let go.
-    fn commit_now(&mut self, chosen: impl Fn(&Slot<R::In>) -> bool) {
-        let commit = self.uncommitted(chosen);
-        if commit.states.is_empty() {
-            return;
-        }
-        let result = block_in_place(|| self.consumer.commit(&commit.list, CommitMode::Sync));
-        if self.committed_or_counted(result) {
-            self.remember(commit.states);
-        }
-    }
-
-    fn remember(&mut self, states: Vec<(usize, u32, State)>) {
-        for (index, epoch, state) in states {
-            if let Some(slot) = self.slots[index]
-                .as_mut()
-                .filter(|slot| slot.epoch == epoch)
-            {
-                slot.committed = state;
-            }
-        }
-    }
-
-    /// What was not committed differs from what is remembered, and so is tried again at the next turn.
-    fn committed_or_counted(&self, result: KafkaResult<()>) -> bool {
-        let Err(error) = result else { return true };
-        self.meters.commit_errors.increment(1);
-        let rebalancing = error.rdkafka_error_code() == Some(RDKafkaErrorCode::RebalanceInProgress);
-        if rebalancing {
-            tracing::debug!(
-                stage = self.settings.stage,
-                "commit postponed: the group is rebalancing"
-            );
-        } else {
-            tracing::warn!(stage = self.settings.stage, %error, "offsets were not committed; trying again");
-        }
-        false
     }
 
     // --- the end ---
