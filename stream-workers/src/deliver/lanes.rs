@@ -30,7 +30,7 @@ const SHORTEST_PARK_MS: i64 = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Share {
     First,
-    /// May hold at most half of a destination's concurrency, so that what is late never delays what is new.
+    /// May hold at most half of the slots that there are, so that what is late never delays what is new.
     Late,
 }
 
@@ -45,7 +45,9 @@ pub struct Lanes {
 pub struct Lane {
     concurrency: usize,
     slots: Arc<Semaphore>,
+    /// [`late_share`] of `earned`; `late_debt` are those that are still out and will not be given back.
     late_slots: Arc<Semaphore>,
+    late_debt: AtomicUsize,
     /// Slots that there are: between [`FEWEST_SLOTS`] and `concurrency`.
     earned: AtomicUsize,
     /// First attempts that wait, and late ones: these stand behind each other, not before first attempts.
@@ -67,7 +69,7 @@ pub struct Turn {
     began: Instant,
     answered: bool,
     slot: Option<OwnedSemaphorePermit>,
-    _late: Option<OwnedSemaphorePermit>,
+    late: Option<OwnedSemaphorePermit>,
 }
 
 impl Turn {
@@ -111,7 +113,8 @@ impl Lane {
         Self {
             concurrency,
             slots: Arc::new(Semaphore::new(concurrency.min(FEWEST_SLOTS))),
-            late_slots: Arc::new(Semaphore::new((concurrency / 2).max(1))),
+            late_slots: Arc::new(Semaphore::new(late_share(concurrency.min(FEWEST_SLOTS)))),
+            late_debt: AtomicUsize::new(0),
             earned: AtomicUsize::new(concurrency.min(FEWEST_SLOTS)),
             waiting: Default::default(),
             attempt_us: AtomicI64::new(FIRST_GUESS_US),
@@ -169,7 +172,7 @@ impl Lane {
             began: Instant::now(),
             answered: false,
             slot: Some(slot),
-            _late: late,
+            late,
         }
     }
 
@@ -183,8 +186,8 @@ impl Lane {
         self.earned.load(Ordering::Relaxed)
     }
 
-    /// One slot more after an answer. After a failure one less: the permit that is given is not given back.
-    fn earn(&self, answered: bool, permit: Option<OwnedSemaphorePermit>) {
+    /// One slot more after an answer, one less after a failure.
+    fn earn(&self, answered: bool, slot: Option<OwnedSemaphorePermit>) {
         let fewest = self.concurrency.min(FEWEST_SLOTS);
         let change = |slots: usize| match answered {
             true => (slots < self.concurrency).then_some(slots + 1),
@@ -193,15 +196,27 @@ impl Lane {
         let changed = self
             .earned
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
-        match (changed, answered) {
-            (Ok(_), true) => self.slots.add_permits(1),
-            (Ok(_), false) => {
-                if let Some(permit) = permit {
-                    permit.forget();
-                }
+        let Ok(before) = changed else { return };
+        if answered {
+            self.slots.add_permits(1);
+            if late_share(before + 1) > late_share(before) && !self.pay_late_debt() {
+                self.late_slots.add_permits(1);
             }
-            (Err(_), _) => {}
+            return;
         }
+        // The slot that is given is not given back.
+        slot.into_iter().for_each(OwnedSemaphorePermit::forget);
+        if late_share(before - 1) < late_share(before) && self.late_slots.forget_permits(1) == 0 {
+            self.late_debt.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn pay_late_debt(&self) -> bool {
+        let pay = |debt: usize| debt.checked_sub(1);
+        let paid = self
+            .late_debt
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay);
+        paid.is_ok()
     }
 
     /// How long an attempt takes at present. While nothing ends, that silence is the best guess.
@@ -267,7 +282,17 @@ impl Drop for Turn {
         lane.progress_us.store(lane.clock_us(), Ordering::Relaxed);
         lane.in_flight.fetch_sub(1, Ordering::Relaxed);
         lane.earn(self.answered, self.slot.take());
+        if let Some(late) = self.late.take()
+            && lane.pay_late_debt()
+        {
+            late.forget();
+        }
     }
+}
+
+/// How many of the slots what comes late may hold.
+fn late_share(slots: usize) -> usize {
+    (slots / 2).max(1)
 }
 
 #[cfg(test)]
@@ -311,6 +336,23 @@ mod tests {
         for expected in [32, 4, 4] {
             assert_eq!(fill().len(), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn half_of_what_is_earned_and_no_more_is_for_what_is_late() {
+        let lane = lane(32);
+        let late = || -> Vec<Turn> { std::iter::from_fn(|| lane.try_turn(Share::Late)).collect() };
+        for expected in [2, 3, 4, 6, 9, 14, 16, 16] {
+            let mut turns = late();
+            assert_eq!(turns.len(), expected);
+            turns.iter_mut().for_each(Turn::answered);
+        }
+        // Failures take slots back, also those that what is late still holds.
+        for _ in 0..4 {
+            drop(late());
+        }
+        assert_eq!((lane.slots(), late().len()), (4, 2));
+        assert_eq!(lane.late_debt.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]

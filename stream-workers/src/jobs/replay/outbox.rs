@@ -81,7 +81,7 @@ impl Outbox {
         let Some(producer) = &self.producer else {
             return Ok(());
         };
-        self.pace.wait()?;
+        self.pace.wait();
         loop {
             let mut list = HeaderList::with_capacity(headers.len());
             for (name, value) in headers {

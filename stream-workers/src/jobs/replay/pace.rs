@@ -18,6 +18,7 @@ const AHEAD: i64 = 500;
 /// Records sent between two looks.
 const LOOK_EVERY: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(50);
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// After so long without progress people are told what is waited for.
 const SAY_AFTER: Duration = Duration::from_secs(10);
@@ -64,27 +65,32 @@ impl Pace {
     }
 
     /// To be called before each record: waits while too much of what was sent has not been worked. Blocks.
-    pub(super) fn wait(&self) -> anyhow::Result<()> {
+    pub(super) fn wait(&self) {
         let sent = self.since_look.get() + 1;
         self.since_look.set(sent);
         if sent < LOOK_EVERY {
-            return Ok(());
+            return;
         }
         self.since_look.set(0);
         for place in &self.places {
-            self.wait_for(place)?;
+            self.wait_for(place);
         }
-        Ok(())
     }
 
-    fn wait_for(&self, place: &Place) -> anyhow::Result<()> {
+    fn wait_for(&self, place: &Place) {
         let mut said = false;
         let began = Instant::now();
         while !self.shutdown.requested() {
-            let behind = place.behind()?;
-            if behind <= AHEAD {
-                break;
-            }
+            let behind = match place.behind() {
+                Ok(behind) if behind <= AHEAD => return,
+                Ok(behind) => behind,
+                // A job that gives up half way cannot be taken up again: what it has sent would be sent twice.
+                Err(error) => {
+                    tracing::warn!(%error, stage = place.stage, "kafka does not say how far the replay is; asking again");
+                    std::thread::sleep(ASK_AGAIN);
+                    continue;
+                }
+            };
             if !said && began.elapsed() > SAY_AFTER {
                 said = true;
                 tracing::info!(
@@ -95,7 +101,6 @@ impl Pace {
             }
             std::thread::sleep(PAUSE);
         }
-        Ok(())
     }
 }
 
