@@ -177,6 +177,10 @@ async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into())?)
 }
 
+fn ready_mark(bound: usize) -> usize {
+    bound.saturating_mul(READY_MARK_PERCENT) / 100
+}
+
 /// Keeps readiness and gauges in step with what is in flight.
 async fn watch_load(
     in_flight: Arc<InFlight>,
@@ -195,8 +199,8 @@ async fn watch_load(
         running.set(!shutdown.requested());
         // A webhook whose sender has gone away stands in the producer's queue alone.
         room.set(
-            in_flight.bytes() <= max_bytes / 100 * READY_MARK_PERCENT
-                && intake.in_flight() <= max_requests / 100 * READY_MARK_PERCENT,
+            in_flight.bytes() <= ready_mark(max_bytes)
+                && intake.in_flight() <= ready_mark(max_requests),
         );
         requests.set(in_flight.requests() as f64);
         bytes.set(in_flight.bytes() as f64);
