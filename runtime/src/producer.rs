@@ -14,7 +14,6 @@ use std::{
 };
 
 use bytes::Bytes;
-
 use rdkafka::{
     ClientConfig, ClientContext,
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
@@ -49,8 +48,8 @@ const ROOM_AGAIN: Duration = Duration::from_millis(5);
 /// After so many events of librdkafka the other tasks of the thread have their turn.
 const EVENTS_A_TURN: usize = 64;
 
-/// Receives the fate of every record that was accepted by [`Producer::send`], exactly once each, from a task
-/// of the runtime that made the producer: it must not block.
+/// Receives the fate of every record that was accepted by [`Producer::send`] or [`Producer::gather`], exactly once
+/// each, from a task of the runtime that made the producer: it must not block.
 pub trait AckSink: Send + Sync + 'static {
     type Token: IntoOpaque + Send + Sync;
     fn acked(&self, token: Self::Token, result: Result<(), Failure>);
@@ -144,6 +143,8 @@ struct Inner<S: AckSink> {
     /// `message.timeout.ms`; none where records wait as long as it takes.
     timeout: Option<Duration>,
     max_waiting_bytes: usize,
+    /// `linger.ms`: so much longer than usual an acknowledgement takes.
+    linger: Duration,
 }
 
 impl<S: AckSink> Clone for Producer<S> {
@@ -166,9 +167,7 @@ impl<S: AckSink> Inner<S> {
         }
         true
     }
-}
 
-impl<S: AckSink> Inner<S> {
     /// Sends what has gathered. Says when to look again where nothing else will tell.
     fn send_gathered(&self) -> Option<Instant> {
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
@@ -318,6 +317,7 @@ impl<S: AckSink> Producer<S> {
         config.set_log_level(RDKafkaLogLevel::Warning);
         let number = |name: &str| config.get(name).and_then(|text| text.parse::<u64>().ok());
         let timeout_ms = number("message.timeout.ms").unwrap_or(DEFAULT_TIMEOUT_MS);
+        let linger_ms = number("linger.ms").unwrap_or(0);
         let max_kbytes = number("queue.buffering.max.kbytes").unwrap_or(DEFAULT_QUEUE_KBYTES);
         let groups = Groups::<S::Token>::default();
         let context = Context {
@@ -337,6 +337,7 @@ impl<S: AckSink> Producer<S> {
             sink,
             timeout: (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms)),
             max_waiting_bytes: usize::try_from(max_kbytes << 10).unwrap_or(usize::MAX),
+            linger: Duration::from_millis(linger_ms),
         });
         tokio::spawn(drive(Arc::downgrade(&inner), wake));
         Ok(Self { inner })
@@ -346,7 +347,12 @@ impl<S: AckSink> Producer<S> {
     #[must_use]
     pub fn group(&self, topic: &str) -> Arc<Group<S::Token>> {
         let start = uuid::Uuid::now_v7().as_u128() as usize;
-        let group = Arc::new(Group::new(topic, self.inner.max_waiting_bytes, start));
+        let group = Arc::new(Group::new(
+            topic,
+            self.inner.max_waiting_bytes,
+            self.inner.linger,
+            start,
+        ));
         let mut groups = self
             .inner
             .groups
