@@ -128,47 +128,9 @@ impl DeliveryMeta {
 mod tests {
     use super::*;
 
-    #[test]
-    fn times_of_another_century_are_none_of_ours() {
-        let event_id = EventId::generate();
-        let now_ms = event_id.received_at_ms().unwrap();
-        let meta = |queued_at_ms: i64, due_ms: Option<i64>| DeliveryMeta {
-            delivery_id: DeliveryId::derive(event_id, 0, DestinationId::generate(), None),
-            event_id,
-            item: 0,
-            project_id: ProjectId::DEFAULT,
-            source_id: SourceId::generate(),
-            destination_id: DestinationId::generate(),
-            route_id: None,
-            replay_id: None,
-            round: 0,
-            attempts: 0,
-            queued_at_ms,
-            config_offset: 0,
-            trace_parent: None,
-            parked: due_ms.map(|due_ms| Parked {
-                due_ms,
-                rungs: Vec::new(),
-            }),
-        };
-        let century_ms = 100 * 366 * DAY_MS;
-        assert_eq!(
-            meta(now_ms, Some(now_ms + DAY_MS)).check_times(now_ms),
-            Ok(())
-        );
-        assert!(meta(now_ms + century_ms, None).check_times(now_ms).is_err());
-        assert!(
-            meta(now_ms, Some(now_ms + century_ms))
-                .check_times(now_ms)
-                .is_err()
-        );
-        assert!(meta(now_ms, None).check_times(now_ms - century_ms).is_err());
-    }
-
-    #[test]
-    fn what_is_written_is_read_back_through_every_state() {
+    fn fresh() -> DeliveryMeta {
         let (event_id, destination_id) = (EventId::generate(), DestinationId::generate());
-        let fresh = DeliveryMeta {
+        DeliveryMeta {
             delivery_id: DeliveryId::derive(event_id, 0, destination_id, None),
             event_id,
             item: 0,
@@ -183,7 +145,32 @@ mod tests {
             config_offset: 2,
             trace_parent: None,
             parked: None,
+        }
+    }
+
+    #[test]
+    fn times_of_another_century_are_none_of_ours() {
+        let fresh = fresh();
+        let now_ms = fresh.event_id.received_at_ms().unwrap();
+        let century_ms = 100 * 366 * DAY_MS;
+        let refused = |queued_at_ms, due_ms, record_ms| {
+            let rungs = Vec::new();
+            let meta = DeliveryMeta {
+                queued_at_ms,
+                parked: Some(Parked { due_ms, rungs }),
+                ..fresh.clone()
+            };
+            meta.check_times(record_ms).is_err()
         };
+        assert!(!refused(now_ms, now_ms + DAY_MS, now_ms));
+        assert!(refused(now_ms + century_ms, now_ms, now_ms));
+        assert!(refused(now_ms, now_ms + century_ms, now_ms));
+        assert!(refused(now_ms, now_ms, now_ms - century_ms));
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_through_every_state() {
+        let fresh = fresh();
         let parked = DeliveryMeta {
             attempts: 3,
             parked: Some(Parked {

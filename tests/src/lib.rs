@@ -13,7 +13,7 @@ mod topics;
 mod world;
 
 pub use broker::{OwnKafka, OwnPostgres};
-pub use promises::all_arrive;
+pub use promises::{all_arrive, under_load};
 pub use receiver::{Arrival, Behaviour, Received, Receiver};
 pub use sender::{Sent, SteadySender};
 pub use service::Service;

@@ -2,7 +2,22 @@
 
 use std::time::Duration;
 
-use crate::{Receiver, Sent, eventually};
+use crate::{Receiver, Sent, SteadySender, World, WorldSettings, eventually};
+
+/// A world with one receiver for everything, and a sender at work; none where there is no stack.
+pub async fn under_load(
+    name: &str,
+    settings: WorldSettings,
+    per_second: u32,
+) -> Option<(World, Receiver, SteadySender)> {
+    let world = World::start(name, settings).await?;
+    let receiver = Receiver::start().await;
+    let destination = world.destination("app", &receiver.url(), &["--concurrency", "64"]);
+    world.route("all", &destination, &[]);
+    world.send("{}").await;
+    let sender = SteadySender::start(&world, per_second);
+    Some((world, receiver, sender))
+}
 
 /// Waits until every promised event has arrived, each under one delivery id.
 ///

@@ -230,9 +230,16 @@ async fn senders_are_told_what_is_wrong() {
     let answered = by_hand(&world, slow_body, ONE_A_SECOND, SOON).await;
     assert_eq!(status(&answered), 408);
     let start = b"POST /webhooks HTTP/1.1\r\nhost: x\r\nx-part";
+    // HTTP/2: the preface, empty settings, and headers of a stream that say they go on.
+    let http2 = [
+        &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
+        &[0, 0, 0, 4, 0, 0, 0, 0, 0],
+        &[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82],
+    ];
     for (pieces, pace) in [
         (bytes(start), ONE_A_SECOND),
         (vec![start.to_vec()], Duration::from_secs(60)),
+        (vec![http2.concat()], Duration::from_secs(60)),
     ] {
         let (answer, after) = by_hand(&world, pieces, pace, SOON).await;
         assert!(

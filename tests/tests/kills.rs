@@ -5,9 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use router_e2e::{
-    OwnKafka, OwnPostgres, Receiver, SteadySender, World, WorldSettings, all_arrive, eventually,
-};
+use router_e2e::{OwnKafka, OwnPostgres, WorldSettings, all_arrive, eventually, under_load};
 
 /// Webhooks a second.
 const RATE: u32 = 500;
@@ -42,14 +40,11 @@ fn all_stem_from(outages: &[Outage], repeated: &[Instant]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn killing_any_process_loses_nothing() {
     let _alone = ONE_AT_A_TIME.lock().await;
-    let Some(mut world) = World::start("kills", WorldSettings::default()).await else {
+    let Some((mut world, receiver, sender)) =
+        under_load("kills", WorldSettings::default(), RATE).await
+    else {
         return;
     };
-    let receiver = Receiver::start().await;
-    let destination = world.destination("app", &receiver.url(), &["--concurrency", "64"]);
-    world.route("all", &destination, &[]);
-    world.send("{}").await;
-    let sender = SteadySender::start(&world, RATE);
     tokio::time::sleep(Duration::from_secs(4)).await;
     let mut outages: Vec<Outage> = Vec::new();
     for name in [
@@ -99,14 +94,11 @@ async fn killing_any_process_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_any_process_repeats_nothing() {
     let _alone = ONE_AT_A_TIME.lock().await;
-    let Some(mut world) = World::start("stops", WorldSettings::default()).await else {
+    let Some((mut world, receiver, sender)) =
+        under_load("stops", WorldSettings::default(), RATE).await
+    else {
         return;
     };
-    let receiver = Receiver::start().await;
-    let destination = world.destination("app", &receiver.url(), &["--concurrency", "64"]);
-    world.route("all", &destination, &[]);
-    world.send("{}").await;
-    let sender = SteadySender::start(&world, RATE);
     tokio::time::sleep(Duration::from_secs(1)).await;
     for name in ["process", "deliver", "retry", "archive", "edge"] {
         assert_eq!(
@@ -156,14 +148,11 @@ async fn another_worker_takes_over_what_a_killed_one_held() {
             group_protocol: protocol,
             ..WorldSettings::default()
         };
-        let Some(mut world) = World::start(&format!("takeover-{protocol}"), settings).await else {
+        let Some((mut world, receiver, sender)) =
+            under_load(&format!("takeover-{protocol}"), settings, RATE).await
+        else {
             return;
         };
-        let receiver = Receiver::start().await;
-        let destination = world.destination("app", &receiver.url(), &["--concurrency", "64"]);
-        world.route("all", &destination, &[]);
-        world.send("{}").await;
-        let sender = SteadySender::start(&world, RATE);
         tokio::time::sleep(Duration::from_secs(1)).await;
 
         // A planned move repeats nothing, and nothing stands still for long.
@@ -228,14 +217,9 @@ async fn killing_kafka_and_stopping_postgresql_loses_nothing() {
         database_url: Some(postgres.url()),
         ..WorldSettings::default()
     };
-    let Some(mut world) = World::start("outage", settings).await else {
+    let Some((mut world, receiver, sender)) = under_load("outage", settings, RATE).await else {
         return;
     };
-    let receiver = Receiver::start().await;
-    let destination = world.destination("app", &receiver.url(), &["--concurrency", "64"]);
-    world.route("all", &destination, &[]);
-    world.send("{}").await;
-    let sender = SteadySender::start(&world, RATE);
     tokio::time::sleep(Duration::from_secs(2)).await;
 
     // Without PostgreSQL the data plane does not notice.

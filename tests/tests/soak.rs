@@ -2,23 +2,18 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use router_e2e::{
-    OwnKafka, OwnPostgres, Receiver, SteadySender, World, WorldSettings, all_arrive, eventually,
-};
+use router_e2e::{OwnKafka, OwnPostgres, WorldSettings, all_arrive, eventually, under_load};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes; run by `make soak`"]
 async fn a_storm_of_rebalances_loses_nothing() {
-    let Some(mut world) = World::start("storm", WorldSettings::default()).await else {
+    let Some((mut world, receiver, sender)) =
+        under_load("storm", WorldSettings::default(), 300).await
+    else {
         return;
     };
-    let receiver = Receiver::start().await;
-    let destination = world.destination("app", &receiver.url(), &["--concurrency", "64"]);
-    world.route("all", &destination, &[]);
-    world.send("{}").await;
-    let sender = SteadySender::start(&world, 300);
     // Second workers of every role join; then they leave, by turns as operators and as crashes do.
     let seconds = ["process-2", "deliver-2", "retry-2", "archive-2"];
     let rounds = 12;
@@ -63,14 +58,9 @@ async fn outages_of_minutes_lose_nothing_and_leave_no_memory_behind() {
         database_url: Some(postgres.url()),
         ..WorldSettings::default()
     };
-    let Some(mut world) = World::start("long-outage", settings).await else {
+    let Some((mut world, receiver, sender)) = under_load("long-outage", settings, 200).await else {
         return;
     };
-    let receiver = Receiver::start().await;
-    let destination = world.destination("app", &receiver.url(), &["--concurrency", "64"]);
-    world.route("all", &destination, &[]);
-    world.send("{}").await;
-    let sender = SteadySender::start(&world, 200);
     tokio::time::sleep(Duration::from_secs(30)).await;
     let before = world.memory();
 
