@@ -238,6 +238,10 @@ async fn raise(
         Some(Kind::Source) => "config.sources",
         Some(Kind::Destination) => "config.destinations",
         Some(Kind::Route) => "config.routes",
+        Some(Kind::Rule) => "config.rules",
+        Some(Kind::Label) => "config.labels",
+        Some(Kind::Correction) => "config.corrections",
+        Some(Kind::Model) => "config.models",
         // The marker has no row.
         Some(Kind::Marker) | None => return Ok(()),
     };

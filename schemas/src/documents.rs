@@ -26,6 +26,10 @@ pub fn all() -> Vec<(String, String)> {
         ("config-source", schema::<config::SourceConfig>()),
         ("config-destination", schema::<config::DestinationConfig>()),
         ("config-route", schema::<config::RouteConfig>()),
+        ("config-rule", schema::<config::RuleConfig>()),
+        ("config-label", schema::<config::LabelConfig>()),
+        ("config-correction", schema::<config::CorrectionConfig>()),
+        ("config-model", schema::<config::ModelConfig>()),
     ];
     let mut files: Vec<(String, String)> = schemas
         .iter()
@@ -145,6 +149,10 @@ fn message_of(topic: &str, names: &TopicNames) -> (&'static str, Value) {
             "config-source",
             "config-destination",
             "config-route",
+            "config-rule",
+            "config-label",
+            "config-correction",
+            "config-model",
         ]
         .map(|file| json!({ "$ref": format!("./{file}.schema.json") }));
         let record = json!({

@@ -55,6 +55,10 @@ macro_rules! id {
 }
 
 id!(
+    /// Something that users teach the classifier: a rule, a label of their own, or a correction.
+    KnowledgeId
+);
+id!(
     /// One webhook as it was received. UUIDv7: its first 48 bits are the time of receipt in
     /// milliseconds, by which the log tables are partitioned.
     EventId

@@ -20,7 +20,8 @@ pub use attempt::{Answer, AttemptError, AttemptRecord, ErrorClass, Next};
 pub use dead_letter::DeadLetterInfo;
 pub use delivery::DeliveryMeta;
 pub use ids::{
-    DeliveryId, DestinationId, EventId, KeyId, ProjectId, ReplayId, RouteId, SourceId, UserId,
+    DeliveryId, DestinationId, EventId, KeyId, KnowledgeId, ProjectId, ReplayId, RouteId, SourceId,
+    UserId,
 };
 pub use processed::{Classification, ProcessedRecord, RecordPosition};
 pub use raw::RawMeta;

@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{DeliveryId, DestinationId, EventId, ProjectId, ReplayId, RouteId, SourceId};
+use crate::{
+    DeliveryId, DestinationId, EventId, KnowledgeId, ProjectId, ReplayId, RouteId, SourceId,
+};
 
 /// Where a record stands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -70,7 +72,22 @@ pub struct Classification {
     pub confidence: f32,
     pub runner_up: Option<RunnerUp>,
     pub decided_by: DecidedBy,
+    /// The rule's, label's or correction's id where one of these decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_id: Option<KnowledgeId>,
+    /// Empty where no model was asked.
     pub model_version: String,
+    /// What a shadow model says, where it disagrees with the current one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadow>,
+}
+
+/// The answer of a model that is tried out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Shadow {
+    pub model_version: String,
+    pub category: String,
+    pub confidence: f32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -82,9 +99,31 @@ pub struct RunnerUp {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DecidedBy {
+    /// A rule of the project.
+    Rule,
+    /// A correction of an event like this one.
+    Correction,
+    /// An example of a label of the project's own.
+    Label,
     Model,
     /// The model's confidence was below the threshold, so the category is `other`.
     Threshold,
+    /// The process runs without a model and no rule decided, so the category is `other`.
+    Nothing,
+}
+
+impl DecidedBy {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rule => "rule",
+            Self::Correction => "correction",
+            Self::Label => "label",
+            Self::Model => "model",
+            Self::Threshold => "threshold",
+            Self::Nothing => "nothing",
+        }
+    }
 }
 
 /// The common result. Absent is absent, never guessed.

@@ -129,7 +129,12 @@ impl View for Directory {
                 let (id, config): (RouteId, _) = (parse_id(id)?, parse(value)?);
                 self.change(|tables| tables.set_route(id, config));
             }
-            Kind::Key | Kind::Marker => {}
+            Kind::Key
+            | Kind::Marker
+            | Kind::Rule
+            | Kind::Label
+            | Kind::Correction
+            | Kind::Model => {}
         }
         Ok(())
     }

@@ -210,7 +210,9 @@ impl Bench {
                 confidence: 0.75,
                 runner_up: None,
                 decided_by: DecidedBy::Model,
+                decided_id: None,
                 model_version: "1".into(),
+                shadow: None,
             }),
             result: Some(ExtractedResult {
                 summary: summary.into(),

@@ -8,8 +8,7 @@ use std::collections::HashMap;
 
 use router_runtime::consumer::{Incoming, Unreadable};
 use router_schemas::{
-    EventId, ProcessedRecord, ProjectId, RecordPosition,
-    processed::{DecidedBy, ProcessOutcome},
+    EventId, ProcessedRecord, ProjectId, RecordPosition, processed::ProcessOutcome,
 };
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
@@ -86,10 +85,7 @@ impl ProcessedRow {
             row.category = Some(text::plain(class.category));
             row.confidence = Some(class.confidence);
             row.model_version = Some(text::plain(class.model_version));
-            row.decided_by = Some(match class.decided_by {
-                DecidedBy::Model => "model",
-                DecidedBy::Threshold => "threshold",
-            });
+            row.decided_by = Some(class.decided_by.name());
             if let Some(second) = class.runner_up {
                 row.runner_up = Some(text::plain(second.category));
                 row.runner_up_confidence = Some(second.confidence);

@@ -46,7 +46,9 @@ pub fn decide(model: &Model, probabilities: &[f32]) -> Classification {
             confidence,
             runner_up,
             decided_by,
+            decided_id: None,
             model_version,
+            shadow: None,
         };
     }
     // What was first is the runner-up of a doubt.
@@ -59,7 +61,9 @@ pub fn decide(model: &Model, probabilities: &[f32]) -> Classification {
         confidence,
         runner_up,
         decided_by: DecidedBy::Threshold,
+        decided_id: None,
         model_version,
+        shadow: None,
     }
 }
 

@@ -3,6 +3,8 @@
 //! Key `<kind>/<id>`, value a [`ConfigRecord`] as JSON, a tombstone deletes. API keys and tokens travel as
 //! hashes, other secrets sealed with the master key.
 
+mod classify;
+
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -10,6 +12,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{DestinationId, ProjectId, SourceId};
+
+pub use classify::{
+    ACTIVE_MODEL, Condition, CorrectionConfig, Example, Field, LabelConfig, ModelConfig,
+    RuleConfig, Test,
+};
 
 /// The version of this reader: a record that names a higher one is not understood.
 pub const READER_VERSION: u32 = 1;
@@ -24,10 +31,26 @@ pub enum Kind {
     Source,
     Destination,
     Route,
+    Rule,
+    Label,
+    Correction,
+    Model,
     Marker,
 }
 
 impl Kind {
+    const ALL: [Self; 9] = [
+        Self::Key,
+        Self::Source,
+        Self::Destination,
+        Self::Route,
+        Self::Rule,
+        Self::Label,
+        Self::Correction,
+        Self::Model,
+        Self::Marker,
+    ];
+
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -35,21 +58,17 @@ impl Kind {
             Self::Source => "source",
             Self::Destination => "destination",
             Self::Route => "route",
+            Self::Rule => "rule",
+            Self::Label => "label",
+            Self::Correction => "correction",
+            Self::Model => "model",
             Self::Marker => "marker",
         }
     }
 
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [
-            Self::Key,
-            Self::Source,
-            Self::Destination,
-            Self::Route,
-            Self::Marker,
-        ]
-        .into_iter()
-        .find(|kind| kind.name() == name)
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 
