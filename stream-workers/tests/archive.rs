@@ -19,9 +19,9 @@ use router_runtime::{
     now_ms,
 };
 use router_schemas::{
-    AttemptRecord, Classification, DeadLetterInfo, DeliveryId, DestinationId, EventId, Next,
-    ProcessedRecord, ProjectId, RawMeta, RecordPosition, SourceId,
-    processed::{DecidedBy, ExtractedResult, ProcessOutcome},
+    AttemptRecord, Classification, DeadLetterInfo, DeliveryId, DestinationId, EventId, KnowledgeId,
+    Next, ProcessedRecord, ProjectId, RawMeta, RecordPosition, SourceId,
+    processed::{DecidedBy, ExtractedResult, ProcessOutcome, Shadow},
 };
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use stream_workers::archive::{self, ArchiveSettings};
@@ -209,10 +209,14 @@ impl Bench {
                 category: "payment".into(),
                 confidence: 0.75,
                 runner_up: None,
-                decided_by: DecidedBy::Model,
-                decided_id: None,
+                decided_by: DecidedBy::Label,
+                decided_id: Some(KnowledgeId(LABEL)),
                 model_version: "1".into(),
-                shadow: None,
+                shadow: Some(Shadow {
+                    model_version: "2".into(),
+                    category: "refund".into(),
+                    confidence: 0.5,
+                }),
             }),
             result: Some(ExtractedResult {
                 summary: summary.into(),
@@ -379,6 +383,8 @@ fn given_up() -> Next {
     }
 }
 
+/// The label that every result was decided by.
+const LABEL: uuid::Uuid = uuid::Uuid::from_u128(0x7000_8000_0000_0000_000a);
 const LOGS: &str = "select count(*) from ingestion.logs";
 const RESULTS: &str = "select count(*) from processed_results";
 const ATTEMPTS: &str = "select count(*) from delivery_logs";
@@ -415,7 +421,9 @@ async fn what_is_read_twice_is_stored_once() {
         and received_at = '2026-11-24T01:02:03.004Z'";
     assert_eq!(bench.number(as_sent).await, 500);
     let shown = "select count(*) from processed_results where category = 'payment' \
-        and confidence = 0.75 and result->>'summary' = 'a push' and outcome = 'routed'";
+        and confidence = 0.75 and result->>'summary' = 'a push' and outcome = 'routed' \
+        and decided_by = 'label' and decided_id = '00000000-0000-7000-8000-00000000000a' \
+        and (shadow_version, shadow_category, shadow_confidence) = ('2', 'refund', 0.5)";
     assert_eq!(bench.number(shown).await, 500);
     archive.stop().await;
     bench.finish().await;

@@ -33,7 +33,11 @@ pub(super) struct ProcessedRow {
     runner_up: Option<String>,
     runner_up_confidence: Option<f32>,
     decided_by: Option<&'static str>,
+    decided_id: Option<Uuid>,
     model_version: Option<String>,
+    shadow_version: Option<String>,
+    shadow_category: Option<String>,
+    shadow_confidence: Option<f32>,
     result: Option<String>,
     deliveries: i32,
     queued: String,
@@ -71,7 +75,11 @@ impl ProcessedRow {
             runner_up: None,
             runner_up_confidence: None,
             decided_by: None,
+            decided_id: None,
             model_version: None,
+            shadow_version: None,
+            shadow_category: None,
+            shadow_confidence: None,
             result: result.map(text::json),
             deliveries: super::integer("deliveries", queued.len())?,
             queued: serde_json::to_string(&queued)?,
@@ -86,9 +94,15 @@ impl ProcessedRow {
             row.confidence = Some(class.confidence);
             row.model_version = Some(text::plain(class.model_version));
             row.decided_by = Some(class.decided_by.name());
+            row.decided_id = class.decided_id.map(|id| id.0);
             if let Some(second) = class.runner_up {
                 row.runner_up = Some(text::plain(second.category));
                 row.runner_up_confidence = Some(second.confidence);
+            }
+            if let Some(shadow) = class.shadow {
+                row.shadow_version = Some(text::plain(shadow.model_version));
+                row.shadow_category = Some(text::plain(shadow.category));
+                row.shadow_confidence = Some(shadow.confidence);
             }
         }
         Ok(row)
@@ -121,16 +135,18 @@ fn furthest<'a>(rows: &[&'a ProcessedRow]) -> Vec<&'a ProcessedRow> {
 const UPSERT: &str = "\
 insert into processed_results as old (event_id, item, replay_id, project_id, source_id, round, outcome, reason, \
     category, confidence, runner_up, runner_up_confidence, decided_by, model_version, result, deliveries, queued, \
-    processed_at, raw_topic, raw_partition, raw_offset) \
+    processed_at, raw_topic, raw_partition, raw_offset, decided_id, shadow_version, shadow_category, shadow_confidence) \
 select event_id, item, replay_id, project_id, source_id, round, outcome, reason, \
     category, confidence, runner_up, runner_up_confidence, decided_by, model_version, result::jsonb, deliveries, \
-    queued::jsonb, ingestion.at_ms(processed_at_ms), raw_topic, raw_partition, raw_offset \
+    queued::jsonb, ingestion.at_ms(processed_at_ms), raw_topic, raw_partition, raw_offset, \
+    decided_id, shadow_version, shadow_category, shadow_confidence \
 from unnest($1::uuid[], $2::integer[], $3::uuid[], $4::uuid[], $5::uuid[], $6::integer[], $7::text[], $8::text[], \
     $9::text[], $10::real[], $11::text[], $12::real[], $13::text[], $14::text[], $15::text[], $16::integer[], \
-    $17::text[], $18::bigint[], $19::text[], $20::integer[], $21::bigint[]) \
+    $17::text[], $18::bigint[], $19::text[], $20::integer[], $21::bigint[], $22::uuid[], $23::text[], $24::text[], \
+    $25::real[]) \
     as new (event_id, item, replay_id, project_id, source_id, round, outcome, reason, \
     category, confidence, runner_up, runner_up_confidence, decided_by, model_version, result, deliveries, queued, \
-    processed_at_ms, raw_topic, raw_partition, raw_offset) \
+    processed_at_ms, raw_topic, raw_partition, raw_offset, decided_id, shadow_version, shadow_category, shadow_confidence) \
 on conflict (event_id, item, replay_id) do update set \
     project_id = excluded.project_id, source_id = excluded.source_id, round = excluded.round, \
     outcome = excluded.outcome, reason = excluded.reason, category = excluded.category, \
@@ -138,7 +154,9 @@ on conflict (event_id, item, replay_id) do update set \
     runner_up_confidence = excluded.runner_up_confidence, decided_by = excluded.decided_by, \
     model_version = excluded.model_version, result = excluded.result, deliveries = excluded.deliveries, \
     queued = excluded.queued, processed_at = excluded.processed_at, raw_topic = excluded.raw_topic, \
-    raw_partition = excluded.raw_partition, raw_offset = excluded.raw_offset \
+    raw_partition = excluded.raw_partition, raw_offset = excluded.raw_offset, \
+    decided_id = excluded.decided_id, shadow_version = excluded.shadow_version, \
+    shadow_category = excluded.shadow_category, shadow_confidence = excluded.shadow_confidence \
 where (excluded.round, ingestion.outcome_rank(excluded.outcome)) > (old.round, ingestion.outcome_rank(old.outcome)) \
 returning event_id, item, replay_id";
 
@@ -241,6 +259,10 @@ async fn write(
         .bind(column!(rows, row => row.raw.topic.as_str()))
         .bind(column!(rows, row => row.raw.partition))
         .bind(column!(rows, row => row.raw.offset))
+        .bind(column!(rows, row => row.decided_id))
+        .bind(column!(rows, row => row.shadow_version.as_deref()))
+        .bind(column!(rows, row => row.shadow_category.as_deref()))
+        .bind(column!(rows, row => row.shadow_confidence))
         .fetch_all(connection)
         .await?;
     changed
