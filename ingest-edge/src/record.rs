@@ -3,31 +3,11 @@
 
 use axum::http::{HeaderMap, HeaderName, header, request::Parts};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use router_schemas::{EventId, RawMeta};
+use router_schemas::{EventId, RawMeta, raw::is_credential};
 
 use crate::access::Sender;
 
 const BLANKED: &str = "***";
-
-/// Headers that carry credentials by definition; others are found by their name's ending.
-const CREDENTIALS: [&str; 8] = [
-    "authorization",
-    "proxy-authorization",
-    "cookie",
-    "x-api-key",
-    "api-key",
-    "apikey",
-    "x-auth-key",
-    "x-amz-security-token",
-];
-
-/// Signatures may stay: they prove one body and open nothing.
-fn is_credential(name: &str) -> bool {
-    CREDENTIALS.contains(&name)
-        || ["token", "api-key", "apikey", "password", "secret"]
-            .iter()
-            .any(|end| name.ends_with(end))
-}
 
 /// Everything that is stored beside a body.
 #[must_use]

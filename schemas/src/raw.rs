@@ -31,6 +31,28 @@ pub const RECEIVED: &str = "webhook.received";
 const SOURCE_PREFIX: &str = "/sources/";
 const OPAQUE: &str = "application/octet-stream";
 
+/// Headers that carry credentials by definition; others are found by their name's ending.
+const CREDENTIALS: [&str; 8] = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "x-api-key",
+    "api-key",
+    "apikey",
+    "x-auth-key",
+    "x-amz-security-token",
+];
+
+/// Whether a header's value (its name in lower case) is blanked before anything is stored. Signatures may stay: they
+/// prove one body and open nothing.
+#[must_use]
+pub fn is_credential(name: &str) -> bool {
+    CREDENTIALS.contains(&name)
+        || ["token", "api-key", "apikey", "password", "secret"]
+            .iter()
+            .any(|end| name.ends_with(end))
+}
+
 /// What is known about a raw webhook beside its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawMeta {

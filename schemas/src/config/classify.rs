@@ -7,6 +7,8 @@ use crate::{EventId, ProjectId, SourceId};
 
 /// Id of the only record of kind `model`.
 pub const ACTIVE_MODEL: &str = "active";
+/// Name of the model that came with the program.
+pub const BUILTIN_MODEL: &str = "builtin";
 
 /// A rule: decides before anything else, exactly. Rules are read by position; the first of which every
 /// condition holds decides.
@@ -45,7 +47,8 @@ pub enum Field {
     Json(String),
 }
 
-/// How a condition compares. A number, `true` or `false` is compared as JSON writes it.
+/// How a condition compares. A number, `true`, `false` or `null` is compared as JSON writes it; an object or
+/// an array is there and equals nothing. Of several headers of a name one is enough.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Test {
@@ -94,7 +97,8 @@ pub struct CorrectionConfig {
     pub example: Example,
 }
 
-/// Which models are in force, by the names of their directories in the model directory.
+/// Which models are in force, by the names of their directories in the model directory, `builtin`
+/// among them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ModelConfig {
@@ -102,4 +106,27 @@ pub struct ModelConfig {
     pub current: Option<String>,
     /// Answers beside the current one; where they disagree it is counted and recorded.
     pub shadow: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_condition_is_one_flat_object() {
+        let condition = Condition {
+            field: Field::Json("/type".into()),
+            test: Test::OneOf(vec!["a".into(), "b".into()]),
+        };
+        let value = json!({ "json": "/type", "one_of": ["a", "b"] });
+        assert_eq!(serde_json::to_value(&condition).unwrap(), value);
+        assert_eq!(
+            serde_json::from_value::<Condition>(value).unwrap(),
+            condition
+        );
+        let unknown = json!({ "json": "/type", "later": 1 });
+        assert!(serde_json::from_value::<Condition>(unknown).is_err());
+    }
 }

@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 use crate::{DestinationId, ProjectId, SourceId};
 
 pub use classify::{
-    ACTIVE_MODEL, Condition, CorrectionConfig, Example, Field, LabelConfig, ModelConfig,
-    RuleConfig, Test,
+    ACTIVE_MODEL, BUILTIN_MODEL, Condition, CorrectionConfig, Example, Field, LabelConfig,
+    ModelConfig, RuleConfig, Test,
 };
 
 /// The version of this reader: a record that names a higher one is not understood.
