@@ -1,10 +1,11 @@
-//! Sources, destinations and routes, as `control.config` tells them.
+//! Sources, destinations, routes, and what users teach the classifier, as `control.config` tells them.
 //!
 //! Readers take a snapshot and work on it without a lock; a change copies the tables only when a
-//! snapshot is in use. Secrets are opened here, once for each change.
+//! snapshot is in use, and of the collections only the one that it is about. Secrets are opened and rules are
+//! compiled here, once for each change.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -12,9 +13,14 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use ring::hmac;
 use router_runtime::{config_view::View, crypto::MasterKey};
 use router_schemas::{
-    DestinationId, ProjectId, RouteId, SourceId,
-    config::{DestinationConfig, Kind, RouteConfig, SourceConfig},
+    DestinationId, KnowledgeId, ProjectId, RouteId, SourceId,
+    config::{
+        CorrectionConfig, DestinationConfig, Kind, LabelConfig, ModelConfig, RouteConfig,
+        RuleConfig, SourceConfig,
+    },
 };
+
+use crate::classify::{Rule, Rules};
 
 /// Settings in memory. Made with the master key where secrets are needed.
 #[derive(Debug, Default)]
@@ -32,7 +38,19 @@ pub struct Tables {
     pub unusable: HashSet<DestinationId>,
     /// Enabled routes of each project, in the order in which they are read.
     pub routes: HashMap<ProjectId, Vec<Arc<Route>>>,
+    /// Enabled rules of each project.
+    pub rules: HashMap<ProjectId, Arc<Rules>>,
+    /// Enabled labels.
+    pub labels: Taught<LabelConfig>,
+    pub corrections: Taught<CorrectionConfig>,
+    /// Which models are in force.
+    pub model: ModelConfig,
+    /// Rises with every change of labels or corrections, so that who has worked them out knows when to do it again.
+    pub knowledge_version: u64,
 }
+
+/// What each project has taught, by id. A project that has taught nothing is not in it.
+pub type Taught<T> = HashMap<ProjectId, Arc<BTreeMap<KnowledgeId, Arc<T>>>>;
 
 #[derive(Debug)]
 pub struct Destination {
@@ -129,12 +147,32 @@ impl View for Directory {
                 let (id, config): (RouteId, _) = (parse_id(id)?, parse(value)?);
                 self.change(|tables| tables.set_route(id, config));
             }
-            Kind::Key
-            | Kind::Marker
-            | Kind::Rule
-            | Kind::Label
-            | Kind::Correction
-            | Kind::Model => {}
+            Kind::Rule => {
+                let (id, config): (KnowledgeId, _) = (parse_id(id)?, parse::<RuleConfig>(value)?);
+                let rule = config.map(|config| Rule::compile(id, config)).transpose()?;
+                self.change(|tables| tables.set_rule(id, rule));
+            }
+            Kind::Label => {
+                let (id, config): (KnowledgeId, _) = (parse_id(id)?, parse::<LabelConfig>(value)?);
+                let config = config.filter(|config| !config.disabled);
+                self.change(|tables| {
+                    let new = config.map(|config| (config.project_id, config));
+                    tables.knowledge_version += u64::from(teach(&mut tables.labels, id, new));
+                });
+            }
+            Kind::Correction => {
+                let id: KnowledgeId = parse_id(id)?;
+                let config = parse::<CorrectionConfig>(value)?;
+                self.change(|tables| {
+                    let new = config.map(|config| (config.project_id, config));
+                    tables.knowledge_version += u64::from(teach(&mut tables.corrections, id, new));
+                });
+            }
+            Kind::Model => {
+                let config = parse(value)?.unwrap_or_default();
+                self.change(|tables| tables.model = config);
+            }
+            Kind::Key | Kind::Marker => {}
         }
         Ok(())
     }
@@ -173,6 +211,52 @@ impl Tables {
         let at = routes.partition_point(|route| (route.config.position, route.id) < place);
         routes.insert(at, Arc::new(Route { id, config }));
     }
+
+    fn set_rule(&mut self, id: KnowledgeId, rule: Option<Rule>) {
+        // Wherever it stood: of another project, too.
+        self.rules.retain(|_, rules| {
+            if rules.iter().any(|rule| rule.id == id) {
+                Arc::make_mut(rules).set(id, None);
+            }
+            !rules.is_empty()
+        });
+        let Some(rule) = rule.filter(|rule| !rule.config.disabled) else {
+            return;
+        };
+        let rules = self.rules.entry(rule.config.project_id).or_default();
+        Arc::make_mut(rules).set(id, Some(rule));
+    }
+}
+
+/// Sets what stands under an id, or takes it away; whether that changed anything.
+fn teach<T: PartialEq>(
+    taught: &mut Taught<T>,
+    id: KnowledgeId,
+    new: Option<(ProjectId, T)>,
+) -> bool {
+    let old = taught
+        .iter()
+        .find_map(|(project, all)| Some((*project, all.get(&id)?)));
+    let same = match (&old, &new) {
+        (Some((of, old)), Some((project, new))) => of == project && ***old == *new,
+        (None, None) => true,
+        _ => false,
+    };
+    if same {
+        return false;
+    }
+    if let Some(project) = old.map(|(project, _)| project)
+        && let Some(all) = taught.get_mut(&project)
+    {
+        Arc::make_mut(all).remove(&id);
+        if all.is_empty() {
+            taught.remove(&project);
+        }
+    }
+    if let Some((project, new)) = new {
+        Arc::make_mut(taught.entry(project).or_default()).insert(id, Arc::new(new));
+    }
+    true
 }
 
 fn parse_id<T: std::str::FromStr>(id: &str) -> Result<T, String>
@@ -267,5 +351,103 @@ mod tests {
             .apply("destination", &id.to_string(), None)
             .unwrap();
         assert!(directory.snapshot().unusable.is_empty());
+    }
+
+    fn rule(position: i32, disabled: bool) -> String {
+        json!({"project_id": ProjectId::DEFAULT, "name": "r", "position": position, "category": "code",
+            "conditions": [{"json": "/a", "exists": true}], "disabled": disabled})
+        .to_string()
+    }
+
+    #[test]
+    fn rules_are_compiled_once_and_one_that_cannot_be_leaves_the_one_before() {
+        let directory = Directory::default();
+        let id = KnowledgeId::generate();
+        let apply = |value: Option<&str>| directory.apply("rule", &id.to_string(), value);
+        apply(Some(&rule(1, false))).unwrap();
+        let bad = rule(2, false).replace("/a", "a");
+        assert!(apply(Some(&bad)).unwrap_err().contains("slash"));
+        let before = directory.snapshot();
+        let rules = &before.rules[&ProjectId::DEFAULT];
+        assert_eq!(rules.iter().next().unwrap().config.position, 1);
+        assert!(rules.needs_body());
+        apply(Some(&rule(1, true))).unwrap();
+        assert!(directory.snapshot().rules.is_empty());
+        assert!(!rules.is_empty(), "a snapshot stays as it is");
+        apply(Some(&rule(1, false))).unwrap();
+        apply(None).unwrap();
+        assert!(directory.snapshot().rules.is_empty());
+    }
+
+    #[test]
+    fn what_is_taught_raises_the_version_and_leaves_what_it_is_not_about_alone() {
+        let directory = Directory::default();
+        let label = |threshold: f32, disabled: bool| {
+            json!({"project_id": ProjectId::DEFAULT, "name": "refund", "threshold": threshold,
+                "disabled": disabled, "examples": [{"scheme": 1, "tokens": ["k:refund"]}]})
+            .to_string()
+        };
+        let correction = |category: &str| {
+            json!({"project_id": ProjectId::DEFAULT, "source_id": SourceId::generate(),
+                "event_id": router_schemas::EventId::generate(), "category": category,
+                "example": {"scheme": 1, "tokens": []}})
+            .to_string()
+        };
+        let version = || directory.snapshot().knowledge_version;
+        let (a, b, c) = (
+            KnowledgeId::generate().to_string(),
+            KnowledgeId::generate().to_string(),
+            KnowledgeId::generate().to_string(),
+        );
+        directory
+            .apply("label", &a, Some(&label(0.5, false)))
+            .unwrap();
+        directory
+            .apply("label", &b, Some(&label(0.5, false)))
+            .unwrap();
+        assert_eq!(version(), 2);
+        directory
+            .apply("label", &a, Some(&label(0.5, false)))
+            .unwrap();
+        assert_eq!(version(), 2, "nothing has changed");
+        let before = directory.snapshot();
+        directory
+            .apply("correction", &c, Some(&correction("code")))
+            .unwrap();
+        let after = directory.snapshot();
+        assert_eq!(after.knowledge_version, 3);
+        assert!(
+            Arc::ptr_eq(
+                &before.labels[&ProjectId::DEFAULT],
+                &after.labels[&ProjectId::DEFAULT]
+            ),
+            "labels are not copied for a correction"
+        );
+        directory
+            .apply("label", &a, Some(&label(0.5, true)))
+            .unwrap();
+        directory.apply("label", &b, None).unwrap();
+        directory.apply("label", &b, None).unwrap();
+        assert_eq!(version(), 5);
+        assert!(directory.snapshot().labels.is_empty());
+        assert_eq!(before.labels[&ProjectId::DEFAULT].len(), 2);
+        assert!(directory.apply("correction", &c, Some("{}")).is_err());
+        assert_eq!(
+            directory.snapshot().corrections[&ProjectId::DEFAULT].len(),
+            1
+        );
+        assert_eq!(version(), 5);
+    }
+
+    #[test]
+    fn the_model_in_force_is_the_one_that_came_with_the_program_unless_told_otherwise() {
+        let directory = Directory::default();
+        let choice = r#"{"current":"2026-11","shadow":"builtin"}"#;
+        directory.apply("model", "active", Some(choice)).unwrap();
+        let model = directory.snapshot().model.clone();
+        assert_eq!(model.current.as_deref(), Some("2026-11"));
+        assert_eq!(model.shadow.as_deref(), Some("builtin"));
+        directory.apply("model", "active", None).unwrap();
+        assert_eq!(directory.snapshot().model, ModelConfig::default());
     }
 }

@@ -7,11 +7,13 @@
 mod features;
 mod locate;
 mod model;
+mod rules;
 mod words;
 
 pub use features::{BUCKETS, Features, MAX_FEATURES, SCHEME};
 pub use locate::{library, model_dir};
 pub use model::{Model, ModelError};
+pub use rules::{Asked, Explanation, Rule, Rules};
 
 use router_schemas::{
     Classification,
