@@ -11,9 +11,11 @@
 
 pub mod audit;
 pub mod commands;
+pub mod condition;
 pub mod config_topic;
 pub mod control_events;
 pub mod error;
+pub mod example;
 mod kafka;
 pub mod output;
 pub mod publisher;

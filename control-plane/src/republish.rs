@@ -16,7 +16,7 @@ use crate::{
     config_topic::{self, Contents},
     error::CommandError,
     publisher,
-    store::{Setting, StoreError, api_keys, destinations, outbox, routes, sources},
+    store::{Setting, StoreError, api_keys, destinations, models, outbox, routes, rules, sources},
 };
 
 /// A version above this was not reached by changing a row.
@@ -86,9 +86,12 @@ pub async fn republish(
     let mut transaction = pool.begin().await?;
     // No change may come between reading the rows and writing their outbox records. In the order in which
     // changes take them, so that neither waits for the other.
-    sqlx::query("lock table config.routes, auth.api_keys, config.destinations, config.sources, config.outbox in share row exclusive mode")
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query(
+        "lock table config.rules, config.models, config.routes, auth.api_keys,
+             config.destinations, config.sources, config.outbox in share row exclusive mode",
+    )
+    .execute(&mut *transaction)
+    .await?;
     let wanted = wanted(&mut transaction).await?;
     let differences = compare(&wanted, &contents);
     let mut seqs = Vec::new();
@@ -119,13 +122,15 @@ async fn wanted(connection: &mut PgConnection) -> Result<BTreeMap<Vec<u8>, Wante
     add(&mut all, &api_keys::all(connection).await?);
     add(&mut all, &destinations::all(connection).await?);
     add(&mut all, &routes::all(connection).await?);
+    add(&mut all, &rules::all(connection).await?);
+    add(&mut all, &models::all(connection).await?);
     Ok(all)
 }
 
 fn add<S: Setting>(all: &mut BTreeMap<Vec<u8>, Wanted>, rows: &[S]) {
     for row in rows {
         let Some(value) = row.record() else { continue };
-        let (kind, id) = (S::KIND.name(), row.id().to_string());
+        let (kind, id) = (S::KIND.name(), row.id());
         let key = format!("{kind}/{id}").into_bytes();
         all.insert(
             key,
@@ -245,9 +250,9 @@ async fn raise(
         // The marker has no row.
         Some(Kind::Marker) | None => return Ok(()),
     };
-    // The name of the table is one of the four above.
+    // The name of the table is one of those above. The model's id is text, all others are UUIDs.
     sqlx::query(AssertSqlSafe(format!(
-        "update {table} set version = $2 where id = $1::uuid"
+        "update {table} set version = $2 where id::text = $1"
     )))
     .bind(&wanted.id)
     .bind(version)

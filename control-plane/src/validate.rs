@@ -159,6 +159,23 @@ pub fn category(text: &str) -> Checked<&str> {
     ))
 }
 
+/// Name of a model: the directory in which it lies, so nothing that leads out of the model directory.
+///
+/// # Errors
+/// Another form.
+pub fn model(text: &str) -> Checked<&str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if (1..=NAME_CHARS).contains(&text.len()) && text.chars().all(plain) && !text.starts_with('.') {
+        return Ok(text);
+    }
+    Err(Invalid::new(
+        "model",
+        format!(
+            "{text:?} is not the name of a model: up to 100 letters, digits, '.', '_' and '-', no '.' at its start"
+        ),
+    ))
+}
+
 /// An e-mail address, as far as it can be told without sending to it.
 ///
 /// # Errors
@@ -283,6 +300,26 @@ mod tests {
                 && within("concurrency", 1025, 1..=1024).is_err()
         );
         assert!(within("min_confidence", f32::NAN, 0.0..=1.0).is_err());
+    }
+
+    #[test]
+    fn a_models_name_leads_nowhere_but_into_its_directory() {
+        for good in ["builtin", "2026-11-25", "a.b_c", &"x".repeat(100)] {
+            assert!(model(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            ".",
+            "..",
+            ".x",
+            "a/b",
+            "a\\b",
+            "é",
+            "a b",
+            &"x".repeat(101),
+        ] {
+            assert!(model(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -172,7 +172,8 @@ fn expiry(text: &str, now_ms: i64) -> Result<i64, CommandError> {
     })
 }
 
-fn duration_ms(text: &str) -> Option<i64> {
+/// A while such as `12h`.
+pub(super) fn duration_ms(text: &str) -> Option<i64> {
     let (number, unit_ms) = match text.split_at_checked(text.len().checked_sub(1)?)? {
         (number, "s") => (number, 1_000),
         (number, "m") => (number, 60_000),

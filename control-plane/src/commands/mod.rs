@@ -5,25 +5,30 @@ mod config;
 mod destination;
 mod key;
 mod migrate;
+mod model;
 mod route;
+mod rule;
 mod serve;
 mod source;
 mod topics;
 mod user;
 
 use clap::{Args, Parser, Subcommand};
+use router_schemas::EventId;
+use serde_json::Value;
 use sqlx::PgPool;
 
 use crate::{
     error::CommandError,
-    publisher,
+    output, publisher,
     settings::Settings,
     store::{Change, Wanted},
 };
 
 type Outcome = Result<(), CommandError>;
 
-/// Settings of the webhook router: keys, sources, destinations, routes; topics and tables; the audit.
+/// Settings of the webhook router: keys, sources, destinations, routes; what the classifier is taught; topics and
+/// tables; the audit.
 ///
 /// Reads DATABASE_URL, KAFKA_BROKERS (default 127.0.0.1:9092), TOPIC_PREFIX and MASTER_KEY from the
 /// environment. A change is in force on every edge and worker once its command has returned.
@@ -70,6 +75,12 @@ enum Command {
     /// Which events go to which destinations
     #[command(subcommand)]
     Route(route::Route),
+    /// Rules that say what a webhook is before any model is asked
+    #[command(subcommand)]
+    Rule(rule::Rule),
+    /// Which model classifies, and which is tried out beside it
+    #[command(subcommand)]
+    Model(model::Model),
     /// The topic that carries settings to edges and workers
     #[command(subcommand)]
     Config(config::Config),
@@ -100,6 +111,8 @@ impl Cli {
             Command::Source(command) => command.run(&settings).await,
             Command::Destination(command) => command.run(&settings).await,
             Command::Route(command) => command.run(&settings).await,
+            Command::Rule(command) => command.run(&settings).await,
+            Command::Model(command) => command.run(&settings).await,
             Command::Config(command) => command.run(&settings).await,
             Command::Audit(command) => command.run(&settings).await,
             Command::Serve(command) => command.run(&settings).await,
@@ -138,6 +151,28 @@ impl<'a> Session<'a> {
         let seqs = change.commit().await?;
         Ok(publisher::confirm(&self.pool, &self.settings.kafka, &seqs).await?)
     }
+}
+
+/// Says what was done, to people or to programs.
+fn say(format: Format, json: &Value, text: &str) -> Outcome {
+    if format.json {
+        return Ok(output::json(json)?);
+    }
+    Ok(output::line(text)?)
+}
+
+/// A list that replaces the old one: none where nothing was given.
+fn replacing<T>(given: Vec<T>, any: bool) -> Option<Vec<T>> {
+    (any || !given.is_empty()).then_some(given)
+}
+
+/// An event's id as people give it.
+fn event_id(text: &str) -> Result<EventId, CommandError> {
+    text.parse().map_err(|_| {
+        CommandError::Usage(format!(
+            "event: {text:?} is no event id; the edge answers each webhook with one, such as 01a20bc2-ebbf-70fe-8974-568b6173e849"
+        ))
+    })
 }
 
 fn wanted(texts: &[String]) -> Vec<Wanted> {

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
-use super::{Format, Outcome, Session, wanted};
+use super::{Format, Outcome, Session, replacing, say, wanted};
 use crate::{
     output::{self, Table},
     settings::Settings,
@@ -132,11 +132,6 @@ impl Create {
     }
 }
 
-/// A list that replaces the old one: none where nothing was given.
-fn replacing<T>(given: Vec<T>, any: bool) -> Option<Vec<T>> {
-    (any || !given.is_empty()).then_some(given)
-}
-
 impl Update {
     async fn run(self, session: &Session<'_>) -> Outcome {
         let fields = Fields {
@@ -184,13 +179,6 @@ impl Point {
             &said,
         )
     }
-}
-
-fn say(format: Format, json: &Value, text: &str) -> Outcome {
-    if format.json {
-        return Ok(output::json(json)?);
-    }
-    Ok(output::line(text)?)
 }
 
 async fn list(session: &Session<'_>, format: Format) -> Outcome {

@@ -29,7 +29,7 @@ Then let it send to http://127.0.0.1:4000/in/TOKEN, or give it a key: control-pl
     Disable(Point),
     /// Takes webhooks of a disabled source again
     Enable(Point),
-    /// Deletes a source that no key and no route names any more
+    /// Deletes a source that no key, route or rule names any more
     Delete(Point),
 }
 

@@ -69,8 +69,8 @@ impl ApiKey {
 
 impl Setting for ApiKey {
     const KIND: Kind = Kind::Key;
-    fn id(&self) -> Uuid {
-        self.id
+    fn id(&self) -> String {
+        self.id.to_string()
     }
     fn version(&self) -> i64 {
         self.version

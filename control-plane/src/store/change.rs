@@ -3,14 +3,14 @@
 use router_schemas::{ProjectId, config::Kind};
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
-use uuid::Uuid;
 
 use super::{StoreError, outbox};
 
 /// A row that the data plane knows of.
 pub trait Setting {
     const KIND: Kind;
-    fn id(&self) -> Uuid;
+    /// As it stands in the key of its record.
+    fn id(&self) -> String;
     fn version(&self) -> i64;
     /// The value of its config record; none where nothing stands in the topic for it (a revoked key).
     fn record(&self) -> Option<Value>;
@@ -55,7 +55,7 @@ impl Change {
 
     pub(super) async fn created<S: Setting>(&mut self, row: &S) -> Result<(), StoreError> {
         self.publish(row).await?;
-        self.note::<S>("create", row.id(), None, Some(row.audited()))
+        self.note::<S>("create", &row.id(), None, Some(row.audited()))
             .await
     }
 
@@ -69,7 +69,7 @@ impl Change {
         self.publish(after).await?;
         self.note::<S>(
             action,
-            after.id(),
+            &after.id(),
             Some(before.audited()),
             Some(after.audited()),
         )
@@ -77,26 +77,24 @@ impl Change {
     }
 
     pub(super) async fn deleted<S: Setting>(&mut self, row: &S) -> Result<(), StoreError> {
-        let id = row.id().to_string();
         let seq = outbox::insert(
             &mut self.transaction,
             S::KIND.name(),
-            &id,
+            &row.id(),
             row.version() + 1,
             None,
         )
         .await?;
         self.written.push(seq);
-        self.note::<S>("delete", row.id(), Some(row.audited()), None)
+        self.note::<S>("delete", &row.id(), Some(row.audited()), None)
             .await
     }
 
     async fn publish<S: Setting>(&mut self, row: &S) -> Result<(), StoreError> {
-        let id = row.id().to_string();
         let seq = outbox::insert(
             &mut self.transaction,
             S::KIND.name(),
-            &id,
+            &row.id(),
             row.version(),
             row.record(),
         )
@@ -108,13 +106,12 @@ impl Change {
     async fn note<S: Setting>(
         &mut self,
         action: &str,
-        target: Uuid,
+        target: &str,
         before: Option<Value>,
         after: Option<Value>,
     ) -> Result<(), StoreError> {
         let action = format!("{}.{action}", S::KIND);
-        self.audit(&action, &target.to_string(), before, after)
-            .await
+        self.audit(&action, target, before, after).await
     }
 
     /// Writes a line of the audit log; `before` and `after` must hold no secret.

@@ -78,8 +78,8 @@ impl Destination {
 
 impl Setting for Destination {
     const KIND: Kind = Kind::Destination;
-    fn id(&self) -> Uuid {
-        self.id
+    fn id(&self) -> String {
+        self.id.to_string()
     }
     fn version(&self) -> i64 {
         self.version

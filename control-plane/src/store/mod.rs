@@ -6,8 +6,12 @@
 pub mod api_keys;
 mod change;
 pub mod destinations;
+pub mod disagreements;
+pub mod events;
+pub mod models;
 pub mod outbox;
 pub mod routes;
+pub mod rules;
 pub mod sources;
 pub mod users;
 
@@ -75,6 +79,31 @@ fn name_taken(error: sqlx::Error, kind: &'static str, name: &str) -> StoreError 
         },
         _ => error.into(),
     }
+}
+
+/// Refuses one row more where the project has `limit` of them. Those who add rows wait for each other here, so that
+/// two at once do not both take the last place.
+async fn room(
+    change: &mut Change,
+    kind: &'static str,
+    count: &'static str,
+    limit: i64,
+) -> Result<(), StoreError> {
+    let project = change.project_id();
+    sqlx::query("select 1 from config.projects where id = $1 for no key update")
+        .bind(project.0)
+        .execute(change.connection())
+        .await?;
+    let rows: i64 = sqlx::query_scalar(count)
+        .bind(project.0)
+        .fetch_one(change.connection())
+        .await?;
+    if rows < limit {
+        return Ok(());
+    }
+    Err(StoreError::Conflict(format!(
+        "a project holds {limit} {kind}s at the most; delete one that is not needed any more (`control-plane {kind} list`)"
+    )))
 }
 
 /// How people point at a row: by its id or by its name.

@@ -68,8 +68,8 @@ impl Route {
 
 impl Setting for Route {
     const KIND: Kind = Kind::Route;
-    fn id(&self) -> Uuid {
-        self.id
+    fn id(&self) -> String {
+        self.id.to_string()
     }
     fn version(&self) -> i64 {
         self.version

@@ -53,8 +53,8 @@ impl Source {
 
 impl Setting for Source {
     const KIND: Kind = Kind::Source;
-    fn id(&self) -> Uuid {
-        self.id
+    fn id(&self) -> String {
+        self.id.to_string()
     }
     fn version(&self) -> i64 {
         self.version
@@ -155,7 +155,7 @@ pub async fn update(
     Ok((after, token))
 }
 
-/// Deletes a source. Keys that belong to it, and routes limited to it, stand in the way.
+/// Deletes a source. Keys that belong to it, and routes and rules limited to it, stand in the way.
 ///
 /// # Errors
 /// There is no such source, it is the default one, or something still names it.
@@ -188,6 +188,18 @@ pub async fn delete(change: &mut Change, wanted: &Wanted) -> Result<Source, Stor
         let list = routes.join(", ");
         return Err(StoreError::Conflict(format!(
             "routes are limited to this source: {list}; update or delete them first"
+        )));
+    }
+    let rules = names(
+        change,
+        "select r.name from config.rules r join config.rule_sources s on s.rule_id = r.id where s.source_id = $1",
+        source.id,
+    );
+    let rules = rules.await?;
+    if !rules.is_empty() {
+        let list = rules.join(", ");
+        return Err(StoreError::Conflict(format!(
+            "rules are limited to this source: {list}; update or delete them first"
         )));
     }
     // Revoked keys stay as history, under the default source.

@@ -6,17 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
 use serde_json::{Value, json};
 
-use crate::support::{Produced, World, until};
-
-fn tamper(world: &World, key: &str, value: Option<&str>) {
-    world.produce(Produced {
-        topic: &world.names.config,
-        partition: 0,
-        key: key.as_bytes(),
-        value: value.map(str::as_bytes),
-        headers: Vec::new(),
-    });
-}
+use crate::support::{World, tamper, until};
 
 fn republished(world: &World) -> BTreeMap<String, String> {
     let differences = world.json(&["config", "republish"]);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 mod audit;
+mod classifier;
 mod commands;
 mod config_topic;
 mod publisher;

@@ -180,6 +180,17 @@ pub struct Produced<'a> {
     pub headers: Vec<(&'static str, Vec<u8>)>,
 }
 
+/// Writes a record of the config topic as nobody should.
+pub fn tamper(world: &World, key: &str, value: Option<&str>) {
+    world.produce(Produced {
+        topic: &world.names.config,
+        partition: 0,
+        key: key.as_bytes(),
+        value: value.map(str::as_bytes),
+        headers: Vec::new(),
+    });
+}
+
 /// How a command ended.
 #[derive(Debug)]
 pub struct Ran {
