@@ -46,6 +46,35 @@ def expand(template: Record, rng: Random, forbidden: list[str], untouched: bool 
         "provider": template["provider"],
         "event": template["event"],
         "label": template["label"],
+        "also": template.get("also", []),
+        "headers": headers,
+        "content_type": content_type,
+        "body": _text(body, content_type, rng),
+    }
+
+
+def expand_mildly(template: Record, rng: Random, forbidden: list[str]) -> Record:
+    """As a real sender would send it, but for chance: a few fields less, in half of the cases another name."""
+    headers = {key: values.fill_text(str(text), rng) for key, text in template.get("headers", {}).items()}
+    content_type = template.get("content_type", "application/json")
+    body = template["body"]
+    if isinstance(body, str) and FORM in content_type:
+        body = dict(parse_qsl(body, keep_blank_values=True))
+    body = values.fill(body, rng)
+    masked = rng.random() < 0.5
+    if masked:
+        other = naming.Rebrand(str(template["provider"]), headers, naming.brand(rng, forbidden))
+        headers, body = other.tree(headers), other.tree(body)
+    if rng.random() < 0.6:
+        headers = {}
+    if isinstance(body, dict):
+        body = shape.drop_leaves(body, rng.uniform(0, 0.15), rng) or body
+    return {
+        "provider": template["provider"],
+        "event": template["event"],
+        "label": template["label"],
+        "also": template.get("also", []),
+        "masked": masked,
         "headers": headers,
         "content_type": content_type,
         "body": _text(body, content_type, rng),

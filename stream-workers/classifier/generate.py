@@ -1,8 +1,8 @@
 """Expands the templates of `corpus/` into the webhooks the model is trained on.
 
-Reads `corpus/<provider>.jsonl`, writes JSON lines `{"provider", "event", "label",
-"headers", "content_type", "body"}` (the body as text). The same seed and
-templates give the same bytes. Exits with 1 if a template names a reserved
+Reads `corpus/<provider>.jsonl`, writes JSON lines `{"template", "provider", "event",
+"label", "also", "headers", "content_type", "body"}` (the body as text). The same seed
+and templates give the same bytes. Exits with 1 if a template names a reserved
 provider or is malformed. Needs only the standard library.
 """
 
@@ -12,6 +12,8 @@ import argparse
 import json
 import re
 import sys
+from functools import partial
+from multiprocessing import Pool
 from pathlib import Path
 from random import Random
 from typing import Any, Iterator
@@ -19,7 +21,7 @@ from urllib.parse import unquote_plus
 
 import reserved
 import values
-from augment import expand
+from augment import expand, expand_mildly
 from labels import LABELS
 
 HERE = Path(__file__).resolve().parent
@@ -80,7 +82,8 @@ def main() -> int:
     parser.add_argument("--corpus", type=Path, default=HERE / "corpus", help="directory of templates")
     parser.add_argument("--reserved", type=Path, help="file of providers that may not be in the corpus")
     parser.add_argument("--skip", action="store_true", help="leave refused templates out instead of failing")
-    parser.add_argument("--count", type=int, default=12, help="webhooks for each template (default 12)")
+    parser.add_argument("--count", type=int, default=10, help="webhooks for each template (default 10)")
+    parser.add_argument("--mild", action="store_true", help="change little, as for a real sender: for measuring")
     parser.add_argument("--seed", type=int, default=1, help="seed of all randomness (default 1)")
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     args = parser.parse_args()
@@ -92,7 +95,7 @@ def main() -> int:
     if complaints and not args.skip:
         print(f"{len(complaints)} templates refused", file=sys.stderr)
         return 1
-    written, dropped = write(good, names, args.out, args.count, args.seed)
+    written, dropped = write(good, names, args.out, args.count, args.seed, args.mild)
     print(
         f"{len(good)} templates ({len(complaints)} left out), {written} webhooks"
         f" ({dropped} left out for a reserved name that chance had made)",
@@ -109,26 +112,36 @@ def pieces(body: str) -> Any:
         return re.split(r"[<>&=\s\"]+", unquote_plus(body))
 
 
-def write(
-    good: list[tuple[str, dict[str, Any]]], names: list[str], out: Path, count: int, seed: int
-) -> tuple[int, int]:
-    """Writes the webhooks; returns how many were written and how many left out.
+#: A place in the corpus and what stands there.
+Placed = tuple[str, dict[str, Any]]
 
-    Chance can put a reserved name together (`Vero` out of two syllables), so
-    that what was made is looked at again.
+
+def webhooks(placed: Placed, names: list[str], count: int, seed: int, mild: bool) -> list[str | None]:
+    """The webhooks of one template as lines; None for one left out.
+
+    Chance can put a reserved name together out of two syllables, so that what was made is looked at again.
     """
+    place, template = placed
+    lines: list[str | None] = []
+    for copy in range(count):
+        rng = Random(f"{seed}/{mild}/{template['label']}/{place}/{copy}")
+        record = expand_mildly(template, rng, names) if mild else expand(template, rng, names, untouched=copy == 0)
+        refused = reserved.violation({**record, "body": pieces(record["body"])}, names)
+        lines.append(None if refused else json.dumps({"template": place, **record}, ensure_ascii=False))
+    return lines
+
+
+def write(good: list[Placed], names: list[str], out: Path, count: int, seed: int, mild: bool) -> tuple[int, int]:
+    """Writes the webhooks on all cores; returns how many were written and how many left out."""
     written = dropped = 0
-    with out.open("w", encoding="utf-8") as file:
-        for done, (place, template) in enumerate(good, 1):
-            for copy in range(count):
-                rng = Random(f"{seed}/{template['label']}/{place}/{copy}")
-                record = expand(template, rng, names, untouched=copy == 0)
-                if reserved.violation({**record, "body": pieces(record["body"])}, names):
-                    dropped += 1
-                    continue
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-                written += 1
-            if done % 100 == 0:
+    make = partial(webhooks, names=names, count=count, seed=seed, mild=mild)
+    with out.open("w", encoding="utf-8") as file, Pool() as pool:
+        for done, lines in enumerate(pool.imap(make, good, chunksize=16), 1):
+            kept = [line for line in lines if line is not None]
+            file.writelines(f"{line}\n" for line in kept)
+            written += len(kept)
+            dropped += len(lines) - len(kept)
+            if done % 500 == 0:
                 print(f"  {done}/{len(good)} templates", file=sys.stderr)
     return written, dropped
 

@@ -1,8 +1,12 @@
-"""The network and its training, by hand in numpy.
+"""The network: what it computes, and how it learns.
 
-Embedding of each feature (a row of a table), mean over a webhook's features, one
-hidden layer with ReLU, one logit for each label. Adam; only the rows of the table
-that a minibatch has met are changed by it.
+Two looks at a webhook. Its tokens, hashed: a learned row of a table for each, averaged.
+Its words: the pretrained base's vectors, averaged for each group of places, each word
+with a learned weight. Both go through one hidden layer to one logit for each label.
+
+The first knows what the corpus has; the second knows what words mean. In training half
+of the tokens, half of the words, and for a third of the webhooks all tokens are left
+out, so that neither look leans on the other.
 """
 
 from __future__ import annotations
@@ -10,148 +14,165 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from dataset import BUCKETS, Rows
+from dataset import BUCKETS, GROUPS, Rows, Webhooks
 from labels import LABELS
 
-Params = dict[str, np.ndarray]
+Params = dict[str, jax.Array]
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a training run is made of."""
 
-    width: int = 64
-    hidden: int = 128
+    #: Columns of the table of tokens, of the vectors of words, and of the hidden layer.
+    token_width: int = 64
+    word_width: int = 128
+    hidden: int = 384
     batch: int = 256
-    rate: float = 2e-3
-    #: Share of a row's features that a training step does not see.
-    feature_dropout: float = 0.5
+    epochs: int = 5
+    rate: float = 3e-3
+    #: Shares that a training step does not see: of tokens, of words, of webhooks all tokens, of hidden units.
+    token_dropout: float = 0.5
+    word_dropout: float = 0.5
+    blind: float = 0.3
+    hidden_dropout: float = 0.5
     smoothing: float = 0.05
+    #: Share of the truth that goes to the other labels that could be defended.
+    also: float = 0.3
+    #: Power of a label's rareness by which it counts more.
+    balance: float = 0.2
     #: Decoupled L2 decay for a step at full rate.
     decay: float = 0.02
-    #: Epochs until the rate has sunk to nothing, whether or not training goes on so long.
-    horizon: int = 16
     seed: int = 1
 
 
-def new_params(settings: Settings) -> Params:
+def new_params(settings: Settings, words: int) -> Params:
     """Fresh parameters: float32."""
-    rng = np.random.default_rng(settings.seed)
-
-    def normal(*shape: int, scale: float) -> np.ndarray:
-        return (rng.standard_normal(shape) * scale).astype(np.float32)
-
+    keys = jax.random.split(jax.random.PRNGKey(settings.seed), 3)
+    inputs = settings.token_width + GROUPS * settings.word_width
     labels = len(LABELS)
     return {
-        "table": normal(BUCKETS, settings.width, scale=0.1),
-        "w1": normal(settings.width, settings.hidden, scale=float(np.sqrt(2 / settings.width))),
-        "b1": np.zeros(settings.hidden, np.float32),
-        "w2": normal(settings.hidden, labels, scale=float(np.sqrt(1 / settings.hidden))),
-        "b2": np.zeros(labels, np.float32),
+        "table": 0.1 * jax.random.normal(keys[0], (BUCKETS + 1, settings.token_width)),
+        "weight": jnp.full((words + 1,), 0.5),
+        "w1": jax.random.normal(keys[1], (inputs, settings.hidden)) * np.sqrt(2 / inputs),
+        "b1": jnp.zeros(settings.hidden),
+        "w2": jax.random.normal(keys[2], (settings.hidden, labels)) * np.sqrt(1 / settings.hidden),
+        "b2": jnp.zeros(labels),
     }
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Row by row."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+def pooled(
+    params: Params, vectors: jax.Array, tokens: jax.Array, words: jax.Array, groups: jax.Array, seen: jax.Array, read: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Averages of the tokens that are `seen` [rows, token_width] and of the words that are `read`
+    [rows, GROUPS * word_width].
 
-
-def pool(table: np.ndarray, ids: np.ndarray, place: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means of the table's rows for each of `count` webhooks, and by what each sum was divided.
-
-    `place` must not fall. A webhook without features has a mean of zeros.
+    A group of little weight is averaged towards nothing.
     """
-    lengths = np.bincount(place, minlength=count)
-    sums = np.zeros((count, table.shape[1]), np.float32)
-    some = np.flatnonzero(lengths)
-    if len(some):
-        starts = (np.cumsum(lengths) - lengths)[some]
-        sums[some] = np.add.reduceat(table[ids], starts, axis=0)
-    divisors = np.maximum(lengths, 1).astype(np.float32)[:, None]
-    return sums / divisors, divisors
+    token_mean = (params["table"][tokens] * seen[:, :, None]).sum(1) / jnp.maximum(seen.sum(1, keepdims=True), 1)
+    weights = jax.nn.softplus(params["weight"][words]) * read
+    spread = (groups[:, :, None] == jnp.arange(GROUPS)) * weights[:, :, None]
+    sums = jnp.einsum("bwg,bwd->bgd", spread, vectors[words])
+    word_mean = sums / jnp.maximum(spread.sum(1), 1)[:, :, None]
+    return token_mean, word_mean.reshape(len(tokens), -1)
 
 
-def logits_of(params: Params, rows: Rows, which: np.ndarray, batch: int = 2048) -> np.ndarray:
-    """Logits [len(which), labels], nothing left out."""
+def logits_of(params: Params, vectors: jax.Array, tokens: jax.Array, words: jax.Array, groups: jax.Array) -> jax.Array:
+    """Logits [rows, labels], nothing left out."""
+    seen = (tokens < BUCKETS).astype(jnp.float32)
+    read = (words < len(vectors) - 1).astype(jnp.float32)
+    looks = jnp.concatenate(pooled(params, vectors, tokens, words, groups, seen, read), 1)
+    return jax.nn.relu(looks @ params["w1"] + params["b1"]) @ params["w2"] + params["b2"]
+
+
+def predict(params: Params, vectors: np.ndarray, rows: Rows, batch: int = 1024) -> np.ndarray:
+    """Logits of all rows, [rows, labels] float32."""
+    run = jax.jit(logits_of)
+    device = jnp.asarray(vectors)
     parts = []
-    for start in range(0, len(which), batch):
-        part = which[start : start + batch]
-        ids, place = rows.take(part)
-        mean, _ = pool(params["table"], ids, place, len(part))
-        hidden = np.maximum(mean @ params["w1"] + params["b1"], 0)
-        parts.append(hidden @ params["w2"] + params["b2"])
-    return np.concatenate(parts) if parts else np.zeros((0, len(LABELS)), np.float32)
+    for start in range(0, len(rows), batch):
+        which = np.arange(start, start + batch).clip(max=len(rows) - 1)
+        part = rows.take(which)
+        parts.append(np.asarray(run(params, device, part.tokens, part.words, part.groups)))
+    return np.concatenate(parts)[: len(rows)]
 
 
-class Trainer:
-    """Parameters, Adam's state and one epoch after the other."""
+def targets(data: Webhooks, settings: Settings) -> np.ndarray:
+    """What each webhook should be answered with, [rows, labels]."""
+    table = np.full((len(data), len(LABELS)), settings.smoothing / len(LABELS), np.float32)
+    for row, (label, also) in enumerate(zip(data.labels, data.also)):
+        shared = settings.also if also else 0.0
+        table[row, label] += (1 - settings.smoothing) * (1 - shared)
+        for other in also:
+            table[row, other] += (1 - settings.smoothing) * shared / len(also)
+    return table
 
-    def __init__(self, rows: Rows, labels: np.ndarray, which: np.ndarray, settings: Settings) -> None:
-        self.params = new_params(settings)
-        self._rows, self._labels, self._which, self._settings = rows, labels, which, settings
-        self._rng = np.random.default_rng(settings.seed + 1)
-        self._first = {name: np.zeros_like(value) for name, value in self.params.items()}
-        self._second = {name: np.zeros_like(value) for name, value in self.params.items()}
-        self._step = 0
-        counts = np.maximum(np.bincount(labels[which], minlength=len(LABELS)), 1)
-        # Rare labels count more, but not so much that a few templates rule.
-        weights = (counts.mean() / counts) ** 0.5
-        self._weights = (weights / weights.mean()).astype(np.float32)
 
-    def epochs(self) -> Iterator[float]:
-        """Trains an epoch each time it is asked; yields its mean loss."""
-        steps_left = self._settings.horizon * -(-len(self._which) // self._settings.batch)
-        total = steps_left
-        for _ in range(self._settings.horizon):
-            order = self._rng.permutation(self._which)
-            losses = []
-            for start in range(0, len(order), self._settings.batch):
-                rate = self._settings.rate * 0.5 * (1 + np.cos(np.pi * (1 - steps_left / total)))
-                losses.append(self._train(order[start : start + self._settings.batch], float(rate)))
-                steps_left -= 1
-            yield float(np.mean(losses))
+def importance(labels: np.ndarray, power: float) -> np.ndarray:
+    """How much each row counts; on average 1."""
+    counts = np.maximum(np.bincount(labels, minlength=len(LABELS)), 1)
+    weights = (counts.mean() / counts) ** power
+    return (weights / weights.mean())[labels].astype(np.float32)
 
-    def _train(self, batch: np.ndarray, rate: float) -> float:
-        params, count = self.params, len(batch)
-        ids, place = self._rows.take(batch)
-        keep = self._rng.random(len(ids)) >= self._settings.feature_dropout
-        ids, place = ids[keep], place[keep]
-        mean, divisors = pool(params["table"], ids, place, count)
-        raw = mean @ params["w1"] + params["b1"]
-        hidden = np.maximum(raw, 0)
-        chances = softmax(hidden @ params["w2"] + params["b2"])
 
-        truth = np.full_like(chances, self._settings.smoothing / len(LABELS))
-        labels = self._labels[batch]
-        truth[np.arange(count), labels] += 1 - self._settings.smoothing
-        weights = self._weights[labels][:, None]
-        loss = float(-(weights * truth * np.log(chances + 1e-9)).sum() / count)
+def train(rows: Rows, data: Webhooks, vectors: np.ndarray, settings: Settings) -> Iterator[tuple[Params, float]]:
+    """Trains; yields the parameters and the mean loss after each epoch.
 
-        d_logits = weights * (chances - truth) / count
-        d_raw = (d_logits @ params["w2"].T) * (raw > 0)
-        d_mean = (d_raw @ params["w1"].T) / divisors
-        self._step += 1
-        self._adam("w2", hidden.T @ d_logits, rate)
-        self._adam("b2", d_logits.sum(axis=0), rate)
-        self._adam("w1", mean.T @ d_raw, rate)
-        self._adam("b1", d_raw.sum(axis=0), rate)
-        if len(ids):
-            order = np.argsort(ids, kind="stable")
-            met, starts = np.unique(ids[order], return_index=True)
-            self._adam("table", np.add.reduceat(d_mean[place[order]], starts, axis=0), rate, met)
-        return loss
+    Adam with decoupled decay (Loshchilov and Hutter 2017), the rate falling as half a cosine.
+    """
+    truth, counts = targets(data, settings), importance(data.labels, settings.balance)
+    words = jnp.asarray(vectors)
+    params = new_params(settings, len(vectors) - 1)
+    first = jax.tree.map(jnp.zeros_like, params)
+    second = jax.tree.map(jnp.zeros_like, params)
+    steps_an_epoch = max(1, len(rows) // settings.batch)
+    steps = steps_an_epoch * settings.epochs
 
-    def _adam(self, name: str, gradient: np.ndarray, rate: float, met: np.ndarray | None = None) -> None:
-        """One step of Adam with decoupled decay, on the rows `met` only where these are given."""
-        at = slice(None) if met is None else met
-        first = 0.9 * self._first[name][at] + 0.1 * gradient
-        second = 0.999 * self._second[name][at] + 0.001 * gradient * gradient
-        self._first[name][at], self._second[name][at] = first, second
-        first = first / (1 - 0.9**self._step)
-        second = second / (1 - 0.999**self._step)
-        value = self.params[name][at]
-        decay = 0.0 if name.startswith("b") else self._settings.decay
-        self.params[name][at] = value - rate * (first / (np.sqrt(second) + 1e-8) + decay * value)
+    def loss_of(params: Params, key: jax.Array, part: tuple[jax.Array, ...]) -> jax.Array:
+        tokens, words_, groups, truth, counts = part
+        keys = jax.random.split(key, 4)
+        seen = (tokens < BUCKETS) & (jax.random.uniform(keys[0], tokens.shape) >= settings.token_dropout)
+        seen &= jax.random.uniform(keys[1], (len(tokens), 1)) >= settings.blind
+        read = (words_ < len(words) - 1) & (jax.random.uniform(keys[2], words_.shape) >= settings.word_dropout)
+        looks = pooled(params, words, tokens, words_, groups, seen.astype(jnp.float32), read.astype(jnp.float32))
+        hidden = jax.nn.relu(jnp.concatenate(looks, 1) @ params["w1"] + params["b1"])
+        kept = jax.random.uniform(keys[3], hidden.shape) >= settings.hidden_dropout
+        hidden = hidden * kept / (1 - settings.hidden_dropout)
+        chances = jax.nn.log_softmax(hidden @ params["w2"] + params["b2"])
+        return -(counts[:, None] * truth * chances).sum() / len(tokens)
+
+    @jax.jit
+    def step(
+        state: tuple[Params, Params, Params], number: jax.Array, key: jax.Array, part: tuple[jax.Array, ...]
+    ) -> tuple[tuple[Params, Params, Params], jax.Array]:
+        params, first, second = state
+        loss, slopes = jax.value_and_grad(loss_of)(params, key, part)
+        rate = settings.rate * 0.5 * (1 + jnp.cos(jnp.pi * number / steps))
+        first = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, first, slopes)
+        second = jax.tree.map(lambda old, new: 0.999 * old + 0.001 * new * new, second, slopes)
+
+        def move(name: str) -> jax.Array:
+            change = first[name] / (1 - 0.9 ** (number + 1))
+            change = change / (jnp.sqrt(second[name] / (1 - 0.999 ** (number + 1))) + 1e-8)
+            decay = settings.decay if name in ("table", "w1", "w2") else 0.0
+            return params[name] - rate * (change + decay * params[name])
+
+        return ({name: move(name) for name in params}, first, second), loss
+
+    rng = np.random.default_rng(settings.seed)
+    key = jax.random.PRNGKey(settings.seed + 1)
+    state, number = (params, first, second), 0
+    for _ in range(settings.epochs):
+        order, losses = rng.permutation(len(rows)), []
+        for start in range(0, steps_an_epoch * settings.batch, settings.batch):
+            which = order[start : start + settings.batch]
+            key, now = jax.random.split(key)
+            part = rows.take(which)
+            state, loss = step(state, number, now, (part.tokens, part.words, part.groups, truth[which], counts[which]))
+            losses.append(loss)
+            number += 1
+        yield state[0], float(np.mean(losses))

@@ -33,9 +33,9 @@ enum Command {
     Replay(jobs::replay::ReplayArgs),
     /// Classify webhooks of a file, without Kafka.
     Classify(jobs::classify::ClassifyArgs),
-    /// Write the features that the model reads, for training.
+    /// Write what the classifier reads of webhooks, for training.
     #[command(hide = true)]
-    Features(jobs::classify::FeaturesArgs),
+    Tokens(jobs::classify::LinesArgs),
 }
 
 /// `sysexits.h`: the command was used wrongly.
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         Command::Archive => roles::Role::Archive,
         Command::Replay(args) => return done(roles::block_on(jobs::replay::run(args))),
         Command::Classify(args) => return done(jobs::classify::run(args)),
-        Command::Features(args) => return done(jobs::classify::features(args)),
+        Command::Tokens(args) => return done(jobs::classify::tokens(args)),
     };
     telemetry::init(role.name());
     let settings = match roles::Settings::from_env(role) {

@@ -1,264 +1,242 @@
-//! What the model reads of a webhook: words of header names and values, of JSON keys and of values, each
-//! hashed into one of a fixed number of buckets.
-//!
-//! Training reads them through the same code (`stream-workers features`), so what a model has learnt is
-//! what it is shown. A change here needs a new [`SCHEME`] and a newly trained model.
-//!
-//! The outer levels of a document come first and the number of features is bounded, so a large document
-//! costs no more than a middling one and its depths do not drown what stands on top.
+//! Tokens as the numbers that a model takes: each token hashed into one of a fixed number of buckets, and of
+//! single words those that the model's vocabulary knows, with the place where they stood.
 
-use std::collections::VecDeque;
+use router_schemas::config::Example;
 
-use serde_json::Value;
+use super::{
+    reading::{Reader, SCHEME, Sink, Texts},
+    vocabulary::Vocabulary,
+};
+use crate::headers::SenderHeaders;
 
-use super::words::{Words, is_telling};
-use crate::{body::Body, headers::SenderHeaders};
-
-/// Version of what this file does, written into each model.
-pub const SCHEME: u32 = 1;
-/// Buckets that words are hashed into.
+/// Buckets that tokens are hashed into.
 pub const BUCKETS: u32 = 32_768;
-/// Features of one webhook at the most.
-pub const MAX_FEATURES: usize = 256;
+/// Tokens of one webhook at the most.
+pub const MAX_TOKENS: usize = 160;
+/// Words of one webhook at the most.
+pub const MAX_WORDS: usize = 128;
+/// Places whose words are averaged apart from those of others.
+pub(super) const GROUPS: u8 = 6;
+/// Tokens of one example; more than a model takes, so that another model may take more.
+const MAX_EXAMPLE_TOKENS: usize = 256;
 
-/// Nodes of a document that are looked at.
-const MAX_NODES: usize = 1_024;
-/// Items of one array: the tenth line of an invoice says what the first has said.
-const MAX_ITEMS: usize = 3;
-/// Words of one value.
-const MAX_VALUE_WORDS: usize = 12;
-/// Words of a body that is not JSON.
-const MAX_TEXT_WORDS: usize = 160;
-const MAX_TEXT_BYTES: usize = 8_192;
-/// A value up to this length may be a name for something (`paid`, `issue_comment`), and is a feature as a whole.
-const MAX_NAME_BYTES: usize = 40;
-
-/// Keys whose values name the event.
-const EVENT_KEYS: [&str; 18] = [
-    "type",
-    "event",
-    "action",
-    "topic",
-    "kind",
-    "object",
-    "status",
-    "state",
-    "name",
-    "category",
-    "trigger",
-    "subject",
-    "title",
-    "reason",
-    "resource",
-    "entity",
-    "operation",
-    "summary",
-];
-
-/// Where a word stood: the same word means different things in a key and in a value.
-#[derive(Clone, Copy)]
-#[repr(u8)]
-enum Place {
-    Header = 1,
-    HeaderValue = 2,
-    Key = 3,
-    /// Two keys, one within the other.
-    Path = 4,
-    Value = 5,
-    /// A value of a key that names the event.
-    Event = 6,
-    /// A short value as a whole with its key.
-    Pair = 7,
-    Text = 8,
+/// What a model is shown of one webhook, without doubles, in the order in which it was met.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Row {
+    /// At most [`MAX_TOKENS`], each below [`BUCKETS`].
+    pub tokens: Vec<i32>,
+    /// At most [`MAX_WORDS`], each below the size of the vocabulary.
+    pub words: Vec<i32>,
+    /// One below [`GROUPS`] for each word.
+    pub groups: Vec<i32>,
 }
 
-/// Collects features without doubles.
-pub struct Features {
-    ids: Vec<u32>,
-    seen: Box<[u64; BUCKETS as usize / 64]>,
+/// Which words are averaged together, by the place of their token.
+fn group(place: u8) -> i32 {
+    match place {
+        b'e' => 0,
+        b'k' => 1,
+        b'd' => 2,
+        b'z' | b'v' | b'u' => 3,
+        b'n' | b't' | b'x' => 4,
+        _ => 5,
+    }
 }
 
-impl Default for Features {
-    fn default() -> Self {
+/// Tokens of these places are single words.
+fn is_word(place: u8) -> bool {
+    b"hwkdeznvtux".contains(&place)
+}
+
+/// A set of numbers that is emptied in the time it took to fill.
+#[derive(Debug, Default)]
+struct Seen(Vec<u64>);
+
+impl Seen {
+    fn of(size: usize) -> Self {
+        Self(vec![0; size.div_ceil(64)])
+    }
+    /// Whether it was not in it.
+    fn insert(&mut self, number: usize) -> bool {
+        let (slot, bit) = (number / 64, 1_u64 << (number % 64));
+        let new = self.0[slot] & bit == 0;
+        self.0[slot] |= bit;
+        new
+    }
+    fn remove(&mut self, number: usize) {
+        self.0[number / 64] &= !(1 << (number % 64));
+    }
+}
+
+/// Reads webhooks for one model.
+pub struct Features<'a> {
+    reader: Reader,
+    row: Collecting<'a>,
+}
+
+struct Collecting<'a> {
+    vocabulary: &'a Vocabulary,
+    row: Row,
+    tokens: Seen,
+    words: Seen,
+}
+
+impl<'a> Features<'a> {
+    pub(super) fn new(vocabulary: &'a Vocabulary) -> Self {
         Self {
-            ids: Vec::with_capacity(MAX_FEATURES),
-            seen: Box::new([0; BUCKETS as usize / 64]),
+            reader: Reader::default(),
+            row: Collecting {
+                vocabulary,
+                row: Row::default(),
+                tokens: Seen::of(BUCKETS as usize),
+                words: Seen::of(vocabulary.len() * usize::from(GROUPS)),
+            },
         }
+    }
+
+    /// One webhook. `body` is unpacked.
+    pub fn read(
+        &mut self,
+        headers: &SenderHeaders<'_>,
+        content_type: Option<&str>,
+        body: &[u8],
+    ) -> Row {
+        self.reader.read(headers, content_type, body, &mut self.row);
+        self.row.take()
+    }
+
+    /// A webhook of which only the tokens are left.
+    pub fn read_tokens<'t>(&mut self, tokens: impl Iterator<Item = &'t str>) -> Row {
+        for token in tokens {
+            if let [place, b':', text @ ..] = token.as_bytes() {
+                self.row.token(*place, text, is_word(*place));
+            }
+        }
+        self.row.take()
     }
 }
 
-impl Features {
-    /// The features of one webhook, in the order in which they were met; at most [`MAX_FEATURES`], each
-    /// below [`BUCKETS`]. The slice stands until the next call.
-    pub fn read(&mut self, headers: &SenderHeaders<'_>, body: &Body) -> &[u32] {
-        for id in self.ids.drain(..) {
-            self.seen[id as usize / 64] &= !(1 << (id % 64));
+impl Collecting<'_> {
+    fn take(&mut self) -> Row {
+        let row = std::mem::take(&mut self.row);
+        for token in &row.tokens {
+            self.tokens.remove(*token as usize);
         }
-        self.headers(headers);
-        match body.value() {
-            Some(value) => self.document(value),
-            None => {
-                if let Some(text) = body.text() {
-                    self.text(text);
-                }
-            }
+        for (word, group) in row.words.iter().zip(&row.groups) {
+            self.words.remove(place_in_set(*word, *group));
         }
-        &self.ids
+        row
     }
+}
 
-    fn headers(&mut self, headers: &SenderHeaders<'_>) {
-        for (name, value) in headers.iter().filter(|(name, _)| is_telling(name)) {
-            self.words(Place::Header, name, MAX_VALUE_WORDS);
-            self.words(Place::HeaderValue, value, MAX_VALUE_WORDS);
+fn place_in_set(word: i32, group: i32) -> usize {
+    word as usize * usize::from(GROUPS) + group as usize
+}
+
+impl Sink for Collecting<'_> {
+    fn token(&mut self, place: u8, text: &[u8], word: bool) {
+        let id = bucket(place, text);
+        if self.row.tokens.len() < MAX_TOKENS && self.tokens.insert(id as usize) {
+            self.row.tokens.push(id);
         }
-    }
-
-    fn document(&mut self, root: &Value) {
-        let mut queue: VecDeque<(&str, &str, &Value)> = VecDeque::from([("", "", root)]);
-        let mut nodes = 0;
-        while let Some((parent, key, value)) = queue.pop_front() {
-            nodes += 1;
-            if nodes > MAX_NODES || self.full() {
-                return;
-            }
-            match value {
-                Value::Object(fields) => {
-                    for (name, field) in fields {
-                        if nodes + queue.len() > MAX_NODES {
-                            break;
-                        }
-                        self.key(key, name);
-                        queue.push_back((key, name, field));
-                    }
-                }
-                Value::Array(items) => {
-                    queue.extend(items.iter().take(MAX_ITEMS).map(|item| (parent, key, item)));
-                }
-                Value::String(text) => self.value(key, text),
-                Value::Bool(_) | Value::Number(_) | Value::Null => {}
+        if !word {
+            return;
+        }
+        let group = group(place);
+        for found in self.vocabulary.find(text).into_iter().flatten() {
+            let found = i32::try_from(found).expect("a vocabulary is small");
+            if self.row.words.len() < MAX_WORDS && self.words.insert(place_in_set(found, group)) {
+                self.row.words.push(found);
+                self.row.groups.push(group);
             }
         }
     }
-
-    fn key(&mut self, parent: &str, name: &str) {
-        self.words(Place::Key, name, 6);
-        if !parent.is_empty() {
-            let (a, b) = (Words::whole(parent), Words::whole(name));
-            self.add(Place::Path, a.rotate_left(16) ^ b);
-        }
+    fn is_full(&self) -> bool {
+        self.row.tokens.len() >= MAX_TOKENS && self.row.words.len() >= MAX_WORDS
     }
+}
 
-    fn value(&mut self, key: &str, text: &str) {
-        let last = Words::new(key).last();
-        let event = last.is_some_and(|word| {
-            let word = word.lower();
-            EVENT_KEYS.contains(&word.as_str())
-        });
-        if event {
-            self.words(Place::Event, text, MAX_VALUE_WORDS);
-        }
-        if text.len() <= MAX_NAME_BYTES && !text.is_empty() {
-            let whole = Words::whole(text);
-            if whole != Words::EMPTY {
-                self.add(Place::Pair, Words::whole(key).rotate_left(16) ^ whole);
-            }
-        }
-        self.words(Place::Value, text, MAX_VALUE_WORDS);
-    }
+/// FNV-1a of place and text.
+fn bucket(place: u8, text: &[u8]) -> i32 {
+    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    let hash = text
+        .iter()
+        .fold(step(0x811c_9dc5, place), |hash, byte| step(hash, *byte));
+    // The finaliser of MurmurHash3: neighbouring words must not share neighbouring buckets.
+    let mut mixed = hash;
+    mixed = (mixed ^ (mixed >> 16)).wrapping_mul(0x85eb_ca6b);
+    mixed = (mixed ^ (mixed >> 13)).wrapping_mul(0xc2b2_ae35);
+    ((mixed ^ (mixed >> 16)) % BUCKETS) as i32
+}
 
-    fn text(&mut self, text: &str) {
-        let end = text.floor_char_boundary(MAX_TEXT_BYTES);
-        self.words(Place::Text, &text[..end], MAX_TEXT_WORDS);
-    }
-
-    fn words(&mut self, place: Place, text: &str, limit: usize) {
-        for word in Words::new(text).take(limit) {
-            self.add(place, word.hash());
-        }
-    }
-
-    fn full(&self) -> bool {
-        self.ids.len() >= MAX_FEATURES
-    }
-
-    fn add(&mut self, place: Place, hash: u32) {
-        // The finaliser of MurmurHash3: neighbouring words must not share neighbouring buckets.
-        let mut mixed = hash ^ (place as u32).wrapping_mul(0x9e37_79b9);
-        mixed = (mixed ^ (mixed >> 16)).wrapping_mul(0x85eb_ca6b);
-        mixed = (mixed ^ (mixed >> 13)).wrapping_mul(0xc2b2_ae35);
-        let id = (mixed ^ (mixed >> 16)) % BUCKETS;
-        let (slot, bit) = (id as usize / 64, 1 << (id % 64));
-        if self.seen[slot] & bit == 0 && !self.full() {
-            self.seen[slot] |= bit;
-            self.ids.push(id);
-        }
+/// A webhook as an example of a label or a correction: its tokens, in which no id, number, date or address is
+/// left. `body` is unpacked.
+#[must_use]
+pub fn example(headers: &SenderHeaders<'_>, content_type: Option<&str>, body: &[u8]) -> Example {
+    let mut texts = Texts::default();
+    Reader::default().read(headers, content_type, body, &mut texts);
+    let mut tokens = texts.0;
+    let mut seen = std::collections::HashSet::new();
+    tokens.retain(|token| seen.len() < MAX_EXAMPLE_TOKENS && seen.insert(token.clone()));
+    Example {
+        scheme: SCHEME,
+        tokens,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use serde_json::json;
-
     use super::*;
 
-    fn of(headers: &str, body: &str) -> Vec<u32> {
-        let body = Body::read(Bytes::copy_from_slice(body.as_bytes()), None, None, 1 << 20);
-        Features::default()
-            .read(&SenderHeaders::parse(headers), &body)
-            .to_vec()
+    fn of(features: &mut Features<'_>, headers: &str, body: &str) -> Row {
+        features.read(&SenderHeaders::parse(headers), None, body.as_bytes())
     }
 
     #[test]
-    fn the_same_webhook_gives_the_same_features_again_and_after_others() {
-        let body = Body::read(
-            Bytes::from_static(br#"{"type":"invoice.paid"}"#),
-            None,
-            None,
-            100,
+    fn the_same_webhook_gives_the_same_row_again_and_after_others() {
+        let words = Vocabulary::read("invoice\npaid\ntype").unwrap();
+        let mut features = Features::new(&words);
+        let body = r#"{"type":"invoice.paid"}"#;
+        let first = of(&mut features, "[]", body);
+        of(&mut features, "[]", r#"{"a":"b c d"}"#);
+        assert_eq!(of(&mut features, "[]", body), first);
+        assert_eq!(
+            (&*first.words, &*first.groups),
+            (&[2, 0, 1][..], &[1, 0, 0][..])
         );
-        let other = Body::read(Bytes::from_static(br#"{"a":"b c d"}"#), None, None, 100);
-        let none = SenderHeaders::parse("[]");
-        let mut features = Features::default();
-        let first = features.read(&none, &body).to_vec();
-        features.read(&none, &other);
-        assert_eq!(features.read(&none, &body), first);
-        assert!(!first.is_empty());
     }
 
     #[test]
-    fn writing_styles_share_words_and_transport_headers_are_not_read() {
-        let snake = of("[]", r#"{"invoice_paid":"PaymentFailed"}"#);
-        let camel = of("[]", r#"{"invoicePaid":"payment failed"}"#);
-        let shared = snake.iter().filter(|id| camel.contains(id)).count();
-        assert!(shared >= 4, "{snake:?} {camel:?}");
-        assert!(
-            of(
-                r#"[["host","stripe.com"],["date","Mon"],["x-request-id","abc"]]"#,
-                ""
-            )
-            .is_empty()
-        );
-        assert!(!of(r#"[["x-github-event","push"]]"#, "").is_empty());
+    fn the_tokens_of_a_webhook_give_its_row() {
+        let words = Vocabulary::read("invoice\npaid\npush\nevent").unwrap();
+        let mut features = Features::new(&words);
+        let headers = r#"[["x-acme-event","push"]]"#;
+        let body = r#"{"type":"invoice.paid","data":{"customerEmail":"a@b.co","note":"the invoice was paid by mail"}}"#;
+        let direct = of(&mut features, headers, body);
+        let example = example(&SenderHeaders::parse(headers), None, body.as_bytes());
+        let again = features.read_tokens(example.tokens.iter().map(String::as_str));
+        assert_eq!(direct, again);
+        assert!(!example.tokens.iter().any(|token| token.contains('@')));
     }
 
     #[test]
-    fn large_documents_are_bounded_and_their_top_is_read() {
-        let wide: Vec<_> = (0..50_000)
-            .map(|i| json!({"inner": format!("w{i} word{i}ish")}))
-            .collect();
-        let body = json!({"big": wide, "type": "invoice.paid"}).to_string();
-        let features = of("[]", &body);
-        assert!(features.len() <= MAX_FEATURES);
-        let top = of("[]", r#"{"type":"invoice.paid"}"#);
-        assert!(top.iter().all(|id| features.contains(id)));
+    fn writing_styles_share_tokens_and_transport_headers_are_not_read() {
+        let none = Vocabulary::default();
+        let mut features = Features::new(&none);
+        let snake = of(&mut features, "[]", r#"{"invoice_paid":"PaymentFailed"}"#);
+        let camel = of(&mut features, "[]", r#"{"invoicePaid":"payment failed"}"#);
+        assert_eq!(snake, camel);
+        let transport = r#"[["host","stripe.com"],["date","Mon"],["x-request-id","abc"]]"#;
+        assert_eq!(of(&mut features, transport, ""), Row::default());
     }
 
     #[test]
-    fn anything_gives_bounded_features() {
-        proptest::proptest!(|(headers in ".{0,200}", body in ".{0,2000}")| {
-            let features = of(&headers, &body);
-            assert!(features.len() <= MAX_FEATURES && features.iter().all(|id| *id < BUCKETS));
+    fn anything_gives_a_bounded_row() {
+        let words = Vocabulary::read("a\nb\nthe").unwrap();
+        proptest::proptest!(|(headers in ".{0,200}", kind in ".{0,40}", body in proptest::collection::vec(proptest::num::u8::ANY, 0..2000))| {
+            let row = Features::new(&words).read(&SenderHeaders::parse(&headers), Some(&kind), &body);
+            assert!(row.tokens.len() <= MAX_TOKENS && row.words.len() <= MAX_WORDS);
+            assert_eq!(row.words.len(), row.groups.len());
         });
     }
 }

@@ -25,7 +25,8 @@ pub fn model_dir() -> anyhow::Result<PathBuf> {
         return Ok(dir.into());
     }
     upwards(MODEL).context(
-        "no model found: set MODEL_DIR to a directory that holds model.onnx and model.json",
+        "no model found: set MODEL_DIR to a directory that holds model.onnx and model.json, or CLASSIFIER=rules to run \
+         without a model",
     )
 }
 
@@ -44,7 +45,8 @@ pub fn library() -> anyhow::Result<PathBuf> {
             .find(|path| path.exists())
     };
     upwards(LIBRARY).or_else(installed).context(
-        "ONNX Runtime's library is not found: run `make up` once, or set ORT_DYLIB_PATH to libonnxruntime.so",
+        "ONNX Runtime's library is not found: run `make up` once, or `pip install onnxruntime` and set ORT_DYLIB_PATH to \
+         its libonnxruntime.so, or set CLASSIFIER=rules to run without a model",
     )
 }
 

@@ -1,7 +1,14 @@
-//! A model directory (`model.onnx`, `model.json`) run by ONNX Runtime.
+//! A model directory run by ONNX Runtime, after it has been checked.
 //!
-//! `model.json` says version, labels, threshold and the scheme of features the model was trained on; a
-//! model of another scheme is refused, since it would be shown what it has never learnt.
+//! | file | what it is |
+//! | --- | --- |
+//! | `model.onnx` | tokens, words and groups of n webhooks in, `probabilities` [n, labels] and `embedding` [n, width] out |
+//! | `model.json` | version, labels, threshold, the reading it was trained on, checksums |
+//! | `vocabulary.txt` | the words it knows, one a line |
+//! | `cases.jsonl` | webhooks and what it must say of them |
+//!
+//! A model of another reading is refused, since it would be shown what it has never learnt; so is one that
+//! does not answer its own cases.
 
 use std::{
     fs,
@@ -19,7 +26,12 @@ use ort::{
 use router_runtime::crypto;
 use serde::Deserialize;
 
-use super::features::{BUCKETS, MAX_FEATURES, SCHEME};
+use super::{
+    cases,
+    features::{BUCKETS, Features, GROUPS, MAX_TOKENS, MAX_WORDS, Row},
+    reading::SCHEME,
+    vocabulary::Vocabulary,
+};
 
 /// Why a model cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -27,45 +39,96 @@ pub enum ModelError {
     #[error("cannot read {0}: {1}")]
     File(PathBuf, String),
     #[error(
-        "the model was trained on features of scheme {found}, this program writes scheme {SCHEME}"
+        "the model was made for another reading of webhooks ({0}); train it again with this version's `make train`"
     )]
-    Scheme { found: u32 },
-    #[error("model.onnx has the checksum {found}, model.json says {told}")]
-    Checksum { found: String, told: String },
+    Reading(String),
+    #[error(
+        "{file} has the checksum {found}, model.json says {told}: the file is damaged or belongs to another model"
+    )]
+    Checksum {
+        file: &'static str,
+        found: String,
+        told: String,
+    },
+    #[error("labels: {0}")]
+    Labels(String),
+    #[error(
+        "ONNX Runtime's library cannot be loaded from {0}: {1}; run `make up`, or `pip install onnxruntime` and set \
+         ORT_DYLIB_PATH to its libonnxruntime.so, or set CLASSIFIER=rules to run without a model"
+    )]
+    Library(PathBuf, String),
     #[error("onnx runtime: {0}")]
     Runtime(String),
+    #[error("model.onnx takes {found:?}, not {wanted:?}")]
+    Inputs {
+        found: Vec<String>,
+        wanted: Vec<&'static str>,
+    },
+    #[error("model.onnx answers {found:?}, not {wanted:?}")]
+    Outputs {
+        found: Vec<String>,
+        wanted: Vec<&'static str>,
+    },
     #[error("the model answers {found} numbers for {rows} webhooks and {labels} labels")]
     Shape {
         found: usize,
         rows: usize,
         labels: usize,
     },
+    #[error("its own case {case}: {why}")]
+    Case { case: usize, why: String },
 }
 
 fn runtime(error: impl std::fmt::Display) -> ModelError {
     ModelError::Runtime(error.to_string())
 }
 
+const INPUTS: [&str; 3] = ["tokens", "words", "groups"];
+const OUTPUTS: [&str; 2] = ["probabilities", "embedding"];
+/// Rows of one run: enough to share what a run costs, few enough that their lengths are alike.
+const ROWS: usize = 32;
+
 /// `model.json`.
 #[derive(Debug, Clone, Deserialize)]
 struct Facts {
     version: String,
     labels: Vec<String>,
-    features: FeatureFacts,
+    reading: Reading,
     threshold: f32,
-    sha256: String,
+    /// Likeness from which on an event is taken for one that was corrected.
+    same_event: f32,
+    sha256: Checksums,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Reading {
+    scheme: u32,
+    buckets: u32,
+    tokens: usize,
+    words: usize,
+    groups: u8,
+    vocabulary: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-struct FeatureFacts {
-    scheme: u32,
-    buckets: u32,
-    max: usize,
+struct Checksums {
+    onnx: String,
+    vocabulary: String,
+}
+
+/// What a model says of one webhook.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// One for each label; together 1.
+    pub probabilities: Vec<f32>,
+    /// Where it stands among other webhooks: a vector of length 1.
+    pub embedding: Vec<f32>,
 }
 
 /// A model ready to answer, from several threads at a time.
 pub struct Model {
     facts: Facts,
+    vocabulary: Vocabulary,
     /// A session answers one call at a time.
     sessions: Vec<Mutex<Session>>,
     next: AtomicUsize,
@@ -80,7 +143,8 @@ impl std::fmt::Debug for Model {
 }
 
 impl Model {
-    /// Loads the library and the model of `dir`; up to `parallel` calls run at a time.
+    /// Loads the library and the model of `dir`, and lets it answer its cases; up to `parallel` calls run at a
+    /// time.
     ///
     /// # Errors
     /// See [`ModelError`].
@@ -89,47 +153,35 @@ impl Model {
             let path = dir.join(name);
             fs::read(&path).map_err(|error| ModelError::File(path, error.to_string()))
         };
-        let facts: Facts = serde_json::from_slice(&read("model.json")?)
-            .map_err(|error| ModelError::File(dir.join("model.json"), error.to_string()))?;
-        let features = &facts.features;
-        if features.scheme != SCHEME || features.buckets != BUCKETS || features.max != MAX_FEATURES
-        {
-            return Err(ModelError::Scheme {
-                found: features.scheme,
-            });
-        }
-        let onnx = read("model.onnx")?;
-        let found = crypto::sha256_hex(&onnx);
-        if found != facts.sha256 {
-            return Err(ModelError::Checksum {
-                found,
-                told: facts.sha256,
-            });
-        }
-        let environment = ort::init_from(library)
-            .map_err(runtime)?
-            .build()
-            .map_err(runtime)?;
-        let session = || -> Result<_, ModelError> {
-            let session = Session::builder(&environment)
-                .map_err(runtime)?
-                .with_optimization_level(GraphOptimizationLevel::Level3)
-                .map_err(runtime)?
-                // Batches run beside each other; a batch is too small to be worth sharing out.
-                .with_intra_threads(1)
-                .map_err(runtime)?
-                .commit_from_memory(&onnx)
-                .map_err(runtime)?;
-            Ok(Mutex::new(session))
+        let text = |name: &str| {
+            String::from_utf8(read(name)?)
+                .map_err(|error| ModelError::File(dir.join(name), error.to_string()))
         };
+        let facts = Facts::read(&text("model.json")?)
+            .map_err(|error| ModelError::File(dir.join("model.json"), error))?;
+        facts.check()?;
+        let onnx = read("model.onnx")?;
+        checksum("model.onnx", &onnx, &facts.sha256.onnx)?;
+        let words = text("vocabulary.txt")?;
+        checksum("vocabulary.txt", words.as_bytes(), &facts.sha256.vocabulary)?;
+        let vocabulary = Vocabulary::read(&words)
+            .map_err(|error| ModelError::File(dir.join("vocabulary.txt"), error))?;
+        if vocabulary.len() != facts.reading.vocabulary {
+            let told = facts.reading.vocabulary;
+            let why = format!("{} words, model.json says {told}", vocabulary.len());
+            return Err(ModelError::File(dir.join("vocabulary.txt"), why));
+        }
         let sessions = (0..parallel.max(1))
-            .map(|_| session())
+            .map(|_| session(library, &onnx).map(Mutex::new))
             .collect::<Result<_, _>>()?;
-        Ok(Self {
+        let model = Self {
             facts,
+            vocabulary,
             sessions,
             next: AtomicUsize::new(0),
-        })
+        };
+        cases::check(&model, &text("cases.jsonl")?)?;
+        Ok(model)
     }
 
     #[must_use]
@@ -145,36 +197,89 @@ impl Model {
     pub fn threshold(&self) -> f32 {
         self.facts.threshold
     }
+    /// The likeness of two embeddings (cosine) from which on they are taken for the same kind of event.
+    #[must_use]
+    pub fn same_event(&self) -> f32 {
+        self.facts.same_event
+    }
 
-    /// One row of probabilities for each row of features, as long as there are labels.
+    /// Reads webhooks as this model takes them.
+    #[must_use]
+    pub fn features(&self) -> Features<'_> {
+        Features::new(&self.vocabulary)
+    }
+
+    /// One answer for each row.
     ///
     /// # Errors
     /// ONNX Runtime refuses, or the model's answer has another shape.
-    pub fn probabilities(&self, rows: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, ModelError> {
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        // Rows are filled up to the longest of the batch with the bucket that means nothing.
-        let width = rows.iter().map(Vec::len).max().unwrap_or(0).max(1);
-        let mut ids = vec![i64::from(BUCKETS); rows.len() * width];
-        for (row, place) in rows.iter().zip(ids.chunks_exact_mut(width)) {
-            for (id, slot) in row.iter().zip(place) {
-                *slot = i64::from(*id);
-            }
-        }
-        let input = TensorRef::from_array_view(([rows.len(), width], &*ids)).map_err(runtime)?;
+    pub fn answers(&self, rows: &[Row]) -> Result<Vec<Answer>, ModelError> {
+        let mut answers: Vec<Option<Answer>> = vec![None; rows.len()];
+        // Rows are filled up to the longest of their run, so those of one length go together.
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_unstable_by_key(|at| rows[*at].words.len() + rows[*at].tokens.len());
         let mut session = self.session();
-        let outputs = session.run(ort::inputs!["ids" => input]).map_err(runtime)?;
-        let (_, found) = outputs[0].try_extract_tensor::<f32>().map_err(runtime)?;
+        for part in order.chunks(ROWS) {
+            self.run(&mut session, part, rows, &mut answers)?;
+        }
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    fn run(
+        &self,
+        session: &mut Session,
+        part: &[usize],
+        rows: &[Row],
+        answers: &mut [Option<Answer>],
+    ) -> Result<(), ModelError> {
+        let filled = |of: fn(&Row) -> &[i32], with: i32| {
+            let width = part.iter().map(|at| of(&rows[*at]).len()).max();
+            let width = width.unwrap_or(0).max(1);
+            let mut table = vec![with; part.len() * width];
+            for (at, place) in part.iter().zip(table.chunks_exact_mut(width)) {
+                let row = of(&rows[*at]);
+                place[..row.len()].copy_from_slice(row);
+            }
+            (table, width)
+        };
+        let none = i32::try_from(self.vocabulary.len()).unwrap_or(i32::MAX);
+        let (tokens, token_width) = filled(|row| &row.tokens, BUCKETS as i32);
+        let (words, word_width) = filled(|row| &row.words, none);
+        let (groups, _) = filled(|row| &row.groups, 0);
+        let tensor = |table, width| {
+            TensorRef::from_array_view(([part.len(), width], table)).map_err(runtime)
+        };
+        let outputs = session
+            .run(ort::inputs![
+                "tokens" => tensor(&*tokens, token_width)?,
+                "words" => tensor(&*words, word_width)?,
+                "groups" => tensor(&*groups, word_width)?,
+            ])
+            .map_err(runtime)?;
+        let extract = |name: &str| {
+            let (_, found) = outputs[name].try_extract_tensor::<f32>().map_err(runtime)?;
+            Ok::<_, ModelError>(found)
+        };
+        let (probabilities, embeddings) = (extract("probabilities")?, extract("embedding")?);
         let labels = self.facts.labels.len();
-        if found.len() != rows.len() * labels {
+        if probabilities.len() != part.len() * labels || embeddings.len() % part.len() != 0 {
             return Err(ModelError::Shape {
-                found: found.len(),
-                rows: rows.len(),
+                found: probabilities.len(),
+                rows: part.len(),
                 labels,
             });
         }
-        Ok(found.chunks_exact(labels).map(<[f32]>::to_vec).collect())
+        let width = (embeddings.len() / part.len()).max(1);
+        let both = probabilities
+            .chunks_exact(labels)
+            .zip(embeddings.chunks_exact(width));
+        for (at, (probabilities, embedding)) in part.iter().zip(both) {
+            answers[*at] = Some(Answer {
+                probabilities: probabilities.to_vec(),
+                embedding: embedding.to_vec(),
+            });
+        }
+        Ok(())
     }
 
     fn session(&self) -> MutexGuard<'_, Session> {
@@ -190,4 +295,93 @@ impl Model {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Facts {
+    fn read(json: &str) -> Result<Self, String> {
+        serde_json::from_str(json).map_err(|error| error.to_string())
+    }
+
+    fn check(&self) -> Result<(), ModelError> {
+        let ours = Reading {
+            scheme: SCHEME,
+            buckets: BUCKETS,
+            tokens: MAX_TOKENS,
+            words: MAX_WORDS,
+            groups: GROUPS,
+            vocabulary: self.reading.vocabulary,
+        };
+        if self.reading != ours {
+            let why = format!("it has {:?}, this program {ours:?}", self.reading);
+            return Err(ModelError::Reading(why));
+        }
+        let labels = &self.labels;
+        let wrong = |why: String| Err(ModelError::Labels(why));
+        if let Some(label) = labels.iter().find(|label| !is_category(label)) {
+            return wrong(format!("{label:?} is no name of a category"));
+        }
+        if let Some(at) = (1..labels.len()).find(|at| labels[..*at].contains(&labels[*at])) {
+            return wrong(format!("{:?} stands in model.json twice", labels[at]));
+        }
+        if !labels.iter().any(|label| label == super::OTHER) {
+            return wrong(format!("{:?} is missing", super::OTHER));
+        }
+        if !(0.0..=1.0).contains(&self.threshold) || !(0.0..=1.0).contains(&self.same_event) {
+            return wrong("threshold and same_event lie between 0 and 1".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Categories are names that people can write into routes.
+fn is_category(name: &str) -> bool {
+    (1..=100).contains(&name.len())
+        && name.bytes().all(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.".contains(&byte)
+        })
+}
+
+fn checksum(file: &'static str, bytes: &[u8], told: &str) -> Result<(), ModelError> {
+    let found = crypto::sha256_hex(bytes);
+    if found == told {
+        return Ok(());
+    }
+    let told = told.to_owned();
+    Err(ModelError::Checksum { file, found, told })
+}
+
+fn session(library: &Path, onnx: &[u8]) -> Result<Session, ModelError> {
+    let missing = |why: String| ModelError::Library(library.to_path_buf(), why);
+    let environment = ort::init_from(library)
+        .map_err(|error| missing(error.to_string()))?
+        .build()
+        .map_err(runtime)?;
+    let session = Session::builder(&environment)
+        .map_err(runtime)?
+        .with_optimization_level(GraphOptimizationLevel::Level3)
+        .map_err(runtime)?
+        // Batches run beside each other; a batch is too small to be worth sharing out.
+        .with_intra_threads(1)
+        .map_err(runtime)?
+        .commit_from_memory(onnx)
+        .map_err(runtime)?;
+    let found: Vec<String> = session
+        .inputs()
+        .iter()
+        .map(|input| input.name().to_owned())
+        .collect();
+    if found.len() != INPUTS.len() || !INPUTS.iter().all(|name| found.iter().any(|f| f == name)) {
+        let wanted = INPUTS.to_vec();
+        return Err(ModelError::Inputs { found, wanted });
+    }
+    let found: Vec<String> = session
+        .outputs()
+        .iter()
+        .map(|output| output.name().to_owned())
+        .collect();
+    if !OUTPUTS.iter().all(|name| found.iter().any(|f| f == name)) {
+        let wanted = OUTPUTS.to_vec();
+        return Err(ModelError::Outputs { found, wanted });
+    }
+    Ok(session)
 }

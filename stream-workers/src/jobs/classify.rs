@@ -1,48 +1,59 @@
-//! `classify`: what the model says of webhooks in a file, without Kafka; `features`: what it reads of them.
+//! `classify`: what the classifier says of webhooks in a file, without Kafka; `tokens`: what it reads of them.
 //!
-//! Lines are `{"headers": {...}, "content_type": "...", "body": "..."}`, as `make send` takes them.
+//! Lines are `{"id": "...", "headers": {...}, "content_type": "...", "body": "..."}`, as `make send` takes them.
 
 use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, BufRead, BufReader, BufWriter, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context;
-use bytes::Bytes;
 use clap::Args;
-use serde::Deserialize;
-use serde_json::json;
+use router_schemas::{Classification, ProjectId, SourceId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
-    body::Body,
-    classify::{Features, Model, decide, library, model_dir},
-    extract::Extractor,
+    classify::{Classifier, Models, Webhook, Weight, example, explain, library, model_dir},
+    directory::Tables,
     headers::SenderHeaders,
 };
 
 /// Webhooks classified in one call.
 const BATCH: usize = 64;
-const BODY_LIMIT_BYTES: usize = 5 * 1024 * 1024;
 
 #[derive(Debug, Args)]
 pub struct ClassifyArgs {
-    /// File of JSON lines `{"headers": {...}, "content_type": "...", "body": "..."}`; `-` reads stdin.
-    #[arg(default_value = "-")]
-    file: PathBuf,
+    #[command(flatten)]
+    lines: LinesArgs,
+    /// Also say which tokens weighed most, for the answer (above 0) or against it
+    #[arg(long)]
+    explain: bool,
+    /// Tokens named by --explain
+    #[arg(long, default_value_t = 8)]
+    tokens: usize,
+    /// Directory of another model than the one in force (default: MODEL_DIR, else the one that came along)
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// Write the probability of every label
+    #[arg(long, hide = true)]
+    probabilities: bool,
 }
 
 #[derive(Debug, Args)]
-pub struct FeaturesArgs {
-    /// As for `classify`.
-    #[arg(default_value = "-")]
-    file: PathBuf,
+pub struct LinesArgs {
+    /// File of JSON lines `{"id": ..., "headers": {...}, "content_type": "...", "body": "..."}`; `-` reads stdin
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    input: PathBuf,
 }
 
 /// One webhook of a file. Other fields are passed over.
 #[derive(Debug, Deserialize)]
 struct Line {
+    #[serde(default)]
+    id: Option<Value>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
     #[serde(default)]
@@ -51,18 +62,27 @@ struct Line {
     body: String,
 }
 
+/// One line of the answer.
+#[derive(Debug, Serialize)]
+struct Answer<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a Value>,
+    #[serde(flatten)]
+    classification: Classification,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<Vec<Weight>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probabilities: Option<BTreeMap<&'a str, f32>>,
+}
+
 impl Line {
-    fn headers(&self) -> SenderHeaders<'_> {
+    fn headers(&self) -> SenderHeaders<'static> {
         let pairs = self.headers.iter();
         SenderHeaders::from_pairs(pairs.map(|(n, v)| (n.to_ascii_lowercase(), v.clone())))
     }
-    fn body(&self) -> Body {
-        let bytes = Bytes::copy_from_slice(self.body.as_bytes());
-        Body::read(bytes, self.content_type.as_deref(), None, BODY_LIMIT_BYTES)
-    }
 }
 
-fn lines(file: &PathBuf) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Line>> + use<>> {
+fn lines(file: &Path) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Line>> + use<>> {
     let reader: Box<dyn BufRead> = if file.as_os_str() == "-" {
         Box::new(io::stdin().lock())
     } else {
@@ -72,61 +92,101 @@ fn lines(file: &PathBuf) -> anyhow::Result<impl Iterator<Item = anyhow::Result<L
     Ok(reader
         .lines()
         .enumerate()
-        .filter(|(_, line)| !matches!(line, Ok(l) if l.is_empty()))
+        .filter(|(_, line)| !matches!(line, Ok(l) if l.trim().is_empty()))
         .map(|(at, line)| {
             let line = line.with_context(|| format!("line {}", at + 1))?;
-            serde_json::from_str(&line).with_context(|| format!("line {}", at + 1))
+            serde_json::from_str(&line).with_context(|| {
+                format!("line {}: not {{\"headers\": {{...}}, \"content_type\": \"...\", \"body\": \"...\"}}", at + 1)
+            })
         }))
 }
 
-/// Writes one JSON line for each webhook: category, confidence, runner-up, who decided, and the result.
+/// Writes one JSON line for each webhook: id, category, confidence, runner-up, who decided, and which tokens
+/// weighed most where that is asked.
 ///
 /// # Errors
 /// The file cannot be read, or there is no model.
 pub fn run(args: ClassifyArgs) -> anyhow::Result<()> {
-    let model = Model::load(&library()?, &model_dir()?, 1)?;
-    let extractor = Extractor::default();
-    let mut features = Features::default();
+    let dir = args.model.map_or_else(model_dir, Ok)?;
+    let models = Models::load(&library()?, &dir, 1)?;
+    let model = models.in_force().current.clone();
+    let classifier = Classifier::new(models);
+    let tables = Tables::default();
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut batch = Vec::with_capacity(BATCH);
-    let mut lines = lines(&args.file)?;
+    let mut lines = lines(&args.lines.input)?;
     loop {
-        batch.clear();
-        let mut rows = Vec::with_capacity(BATCH);
-        for line in lines.by_ref().take(BATCH) {
-            let line = line?;
-            let body = line.body();
-            rows.push(features.read(&line.headers(), &body).to_vec());
-            batch.push((line, body));
-        }
+        let batch = lines
+            .by_ref()
+            .take(BATCH)
+            .collect::<anyhow::Result<Vec<_>>>()?;
         if batch.is_empty() {
             return Ok(out.flush()?);
         }
-        for ((line, body), probabilities) in batch.iter().zip(model.probabilities(&rows)?) {
-            let classification = decide(&model, &probabilities);
-            let result = extractor.extract(&line.headers(), body);
-            serde_json::to_writer(
-                &mut out,
-                &json!({"classification": classification, "result": result}),
-            )?;
+        let headers: Vec<_> = batch.iter().map(Line::headers).collect();
+        let webhooks: Vec<_> = batch
+            .iter()
+            .zip(&headers)
+            .map(|(line, headers)| Webhook {
+                project_id: ProjectId::DEFAULT,
+                source_id: SourceId(uuid::Uuid::nil()),
+                headers,
+                content_type: line.content_type.as_deref(),
+                body: line.body.as_bytes(),
+                document: None,
+            })
+            .collect();
+        let probabilities = if args.probabilities {
+            let mut features = model.features();
+            let rows: Vec<_> = webhooks
+                .iter()
+                .map(|w| features.read(w.headers, w.content_type, w.body))
+                .collect();
+            Some(model.answers(&rows)?)
+        } else {
+            None
+        };
+        let answers = classifier.classify(&tables, &webhooks)?;
+        for (at, classification) in answers.into_iter().enumerate() {
+            let webhook = &webhooks[at];
+            let weights = || {
+                explain(
+                    &model,
+                    webhook.headers,
+                    webhook.content_type,
+                    webhook.body,
+                    args.tokens,
+                )
+            };
+            let answer = Answer {
+                id: batch[at].id.as_ref(),
+                classification,
+                tokens: args.explain.then(weights).transpose()?,
+                probabilities: probabilities.as_ref().map(|all| {
+                    let labels = model.labels().iter().map(String::as_str);
+                    labels.zip(all[at].probabilities.iter().copied()).collect()
+                }),
+            };
+            serde_json::to_writer(&mut out, &answer)?;
             out.write_all(b"\n")?;
         }
     }
 }
 
-/// Writes one line of feature numbers for each webhook.
+/// Writes the tokens of each webhook as a line of a JSON array.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn features(args: FeaturesArgs) -> anyhow::Result<()> {
-    let mut features = Features::default();
+pub fn tokens(args: LinesArgs) -> anyhow::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
-    for line in lines(&args.file)? {
+    for line in lines(&args.input)? {
         let line = line?;
-        let body = line.body();
-        let ids = features.read(&line.headers(), &body);
-        let text: Vec<String> = ids.iter().map(u32::to_string).collect();
-        writeln!(out, "{}", text.join(" "))?;
+        let example = example(
+            &line.headers(),
+            line.content_type.as_deref(),
+            line.body.as_bytes(),
+        );
+        serde_json::to_writer(&mut out, &example.tokens)?;
+        out.write_all(b"\n")?;
     }
     Ok(out.flush()?)
 }

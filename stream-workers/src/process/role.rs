@@ -15,7 +15,7 @@ use super::{
     stage::{Meters, ProcessStage, Shared},
 };
 use crate::{
-    classify::{self, Model},
+    classify::{self, Classifier, Models},
     directory::Directory,
     extract::Extractor,
 };
@@ -29,20 +29,47 @@ const FETCH: (u32, Duration) = (64 << 10, Duration::from_millis(5));
 /// Settings of the role, from the environment.
 #[derive(Debug, Clone)]
 pub struct ProcessSettings {
-    pub model_dir: PathBuf,
-    pub library: PathBuf,
+    /// None: rules alone decide.
+    pub model: Option<ModelPlace>,
     pub body_limit_bytes: usize,
+}
+
+/// Where the model and what runs it are.
+#[derive(Debug, Clone)]
+pub struct ModelPlace {
+    pub dir: PathBuf,
+    pub library: PathBuf,
 }
 
 impl ProcessSettings {
     /// # Errors
     /// Model or library are not found, or a variable cannot be read.
     pub fn from_env() -> anyhow::Result<Self> {
+        let model = match env::text("CLASSIFIER").as_deref() {
+            None | Some("model") => Some(ModelPlace {
+                dir: classify::model_dir()?,
+                library: classify::library()?,
+            }),
+            Some("rules") => None,
+            Some(other) => anyhow::bail!("CLASSIFIER is `model` or `rules`, not {other:?}"),
+        };
         Ok(Self {
-            model_dir: classify::model_dir()?,
-            library: classify::library()?,
+            model,
             body_limit_bytes: env::or("BODY_LIMIT_BYTES", 5 * 1024 * 1024)?,
         })
+    }
+
+    fn classifier(&self) -> anyhow::Result<Classifier> {
+        let Some(place) = &self.model else {
+            tracing::warn!(
+                "CLASSIFIER=rules: no model is asked, and what no rule decides is `other`"
+            );
+            return Ok(Classifier::rules_alone());
+        };
+        let models = Models::load(&place.library, &place.dir, PARALLEL_BATCHES)?;
+        let version = models.in_force().current.version().to_owned();
+        tracing::info!(version, dir = %place.dir.display(), "model loaded");
+        Ok(Classifier::new(models))
     }
 }
 
@@ -60,8 +87,7 @@ pub async fn run(
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
     let names = kafka.names();
-    let model = Model::load(&settings.library, &settings.model_dir, PARALLEL_BATCHES)?;
-    tracing::info!(version = model.version(), dir = %settings.model_dir.display(), "model loaded");
+    let classifier = settings.classifier()?;
     let directory = Arc::new(Directory::default());
     let config_position = config_view::follow(
         kafka,
@@ -75,8 +101,8 @@ pub async fn run(
     let stage = ProcessStage(Arc::new(Shared {
         directory,
         config_position,
-        meters: Meters::new(&model),
-        model,
+        meters: Meters::default(),
+        classifier,
         extractor: Extractor::default(),
         outlets: Outlets::new(&names),
         body_limit_bytes: settings.body_limit_bytes,

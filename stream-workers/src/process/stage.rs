@@ -1,7 +1,7 @@
 //! A batch of raw webhooks from records to outcomes: unpack, classify together, extract, match routes,
 //! compose.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use router_runtime::{
     config_view::ConfigPosition,
@@ -9,7 +9,7 @@ use router_runtime::{
     now_ms,
 };
 use router_schemas::{
-    Classification, EventId, ProcessedRecord, ProjectId, RawMeta, SourceId,
+    CATEGORIES, Classification, EventId, ProcessedRecord, ProjectId, RawMeta, SourceId,
     processed::ProcessOutcome,
 };
 
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     body::Body,
-    classify::{Features, Model, decide},
+    classify::{Classifier, Webhook},
     directory::{Directory, Tables},
     extract::Extractor,
     headers::SenderHeaders,
@@ -29,7 +29,7 @@ use crate::{
 pub struct Shared {
     pub directory: Arc<Directory>,
     pub config_position: ConfigPosition,
-    pub model: Model,
+    pub classifier: Classifier,
     pub extractor: Extractor,
     pub outlets: Outlets,
     /// Largest body that is unpacked or parsed.
@@ -40,29 +40,26 @@ pub struct Shared {
 /// Handles of the stage's metrics, resolved once.
 pub struct Meters {
     batch_seconds: metrics::Histogram,
-    model_seconds: metrics::Histogram,
     packed: metrics::Counter,
-    categories: HashMap<String, metrics::Counter>,
 }
 
-impl Meters {
-    #[must_use]
-    pub fn new(model: &Model) -> Self {
-        let counter = |label: &String| {
-            let category = label.clone();
-            metrics::counter!("router_process_classified_total", "category" => category)
-        };
+impl Default for Meters {
+    fn default() -> Self {
         Self {
             batch_seconds: metrics::histogram!("router_process_batch_seconds"),
-            model_seconds: metrics::histogram!("router_process_model_seconds"),
             packed: metrics::counter!("router_process_left_packed_total"),
-            categories: model
-                .labels()
-                .iter()
-                .map(|label| (label.clone(), counter(label)))
-                .collect(),
         }
     }
+}
+
+/// Categories that have a label of their own in metrics: what users name themselves has no bound.
+fn count(classification: &Classification) {
+    let category = CATEGORIES
+        .into_iter()
+        .find(|known| *known == classification.category);
+    let decided_by = classification.decided_by.name();
+    metrics::counter!("router_process_classified_total", "category" => category.unwrap_or("own"), "decided_by" => decided_by)
+        .increment(1);
 }
 
 /// The stage.
@@ -99,8 +96,6 @@ impl BatchStage for ProcessStage {
         let config_offset = shared.config_position.current();
         let tables = shared.directory.snapshot();
 
-        let mut features = Features::default();
-        let mut rows = Vec::with_capacity(batch.len());
         let mut items = Vec::with_capacity(batch.len());
         for Envelope {
             value: meta,
@@ -117,15 +112,25 @@ impl BatchStage for ProcessStage {
                 shared.meters.packed.increment(1);
                 tracing::debug!(event = %meta.event_id, %why, "body left as it came");
             }
-            rows.push(
-                features
-                    .read(&SenderHeaders::parse(&meta.sender_headers), &body)
-                    .to_vec(),
-            );
             items.push(Item { meta, record, body });
         }
-        let asked = std::time::Instant::now();
-        let answers = match shared.model.probabilities(&rows) {
+        let headers: Vec<_> = items
+            .iter()
+            .map(|item| SenderHeaders::parse(&item.meta.sender_headers))
+            .collect();
+        let webhooks: Vec<_> = items
+            .iter()
+            .zip(&headers)
+            .map(|(item, headers)| Webhook {
+                project_id: item.meta.project_id,
+                source_id: item.meta.source_id,
+                headers,
+                content_type: item.body.content_type.as_deref(),
+                body: &item.body.bytes,
+                document: item.body.value(),
+            })
+            .collect();
+        let answers = match shared.classifier.classify(&tables, &webhooks) {
             Ok(answers) => answers,
             // One webhook may be to blame: each is tried by itself.
             Err(_) if items.len() > 1 => return Vec::new(),
@@ -136,15 +141,12 @@ impl BatchStage for ProcessStage {
                 return items.iter().map(refuse).collect();
             }
         };
-        shared
-            .meters
-            .model_seconds
-            .record(asked.elapsed().as_secs_f64());
         let outcomes = items
             .iter()
+            .zip(&headers)
             .zip(answers)
-            .map(|(item, answer)| {
-                shared.conclude(item, decide(&shared.model, &answer), &tables, config_offset)
+            .map(|((item, headers), classification)| {
+                shared.conclude(item, headers, classification, &tables, config_offset)
             })
             .collect();
         shared
@@ -209,17 +211,14 @@ impl Shared {
     fn conclude(
         &self,
         item: &Item,
+        headers: &SenderHeaders<'_>,
         classification: Classification,
         tables: &Tables,
         config_offset: i64,
     ) -> Outcome {
         let Item { meta, record, body } = item;
-        if let Some(counter) = self.meters.categories.get(&classification.category) {
-            counter.increment(1);
-        }
-        let result = self
-            .extractor
-            .extract(&SenderHeaders::parse(&meta.sender_headers), body);
+        count(&classification);
+        let result = self.extractor.extract(headers, body);
         let event = matching::Event {
             project_id: meta.project_id,
             source_id: meta.source_id,

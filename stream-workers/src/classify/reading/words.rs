@@ -44,32 +44,31 @@ pub(super) fn is_telling(name: &str) -> bool {
 pub(super) struct Word<'a>(&'a str);
 
 impl Word<'_> {
-    /// FNV-1a over the lower-case word without a plural `s`.
-    pub(super) fn hash(self) -> u32 {
-        hash(Words::EMPTY, self.stem())
+    /// The word in lower case without a plural `s`.
+    pub(super) fn push_to(self, buffer: &mut Vec<u8>) {
+        buffer.extend(self.stem().bytes().map(|byte| byte.to_ascii_lowercase()));
     }
 
-    pub(super) fn lower(self) -> String {
-        self.0.to_ascii_lowercase()
+    /// Whether it is this word (lower case), capitals aside.
+    pub(super) fn is(self, known: &str) -> bool {
+        self.0.eq_ignore_ascii_case(known)
     }
 
     fn stem(&self) -> &str {
         let bytes = self.0.as_bytes();
+        let [.., before, last] = bytes else {
+            return self.0;
+        };
+        // `status`, `address`, `analysis` are no plurals.
         let plural = bytes.len() > 3
-            && bytes[bytes.len() - 1].eq_ignore_ascii_case(&b's')
-            && !bytes[bytes.len() - 2].eq_ignore_ascii_case(&b's');
+            && last.eq_ignore_ascii_case(&b's')
+            && !matches!(before.to_ascii_lowercase(), b's' | b'u' | b'i');
         if plural {
             &self.0[..self.0.len() - 1]
         } else {
             self.0
         }
     }
-}
-
-fn hash(start: u32, text: &str) -> u32 {
-    text.bytes().fold(start, |hash, byte| {
-        (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193)
-    })
 }
 
 /// The words of a text, in order.
@@ -81,22 +80,8 @@ pub(super) struct Words<'a> {
 const MAX_WORD_BYTES: usize = 24;
 
 impl<'a> Words<'a> {
-    /// The hash of no word (FNV-1a's offset basis).
-    pub(super) const EMPTY: u32 = 0x811c_9dc5;
-
     pub(super) fn new(text: &'a str) -> Self {
         Self { rest: text }
-    }
-
-    /// One hash of all words together, the same for `issue_comment`, `issueComment` and `Issue comment`.
-    pub(super) fn whole(text: &str) -> u32 {
-        Words::new(text).take(6).fold(Self::EMPTY, |sum, word| {
-            if sum == Self::EMPTY {
-                word.hash()
-            } else {
-                hash(sum ^ b' ' as u32, word.stem())
-            }
-        })
     }
 }
 
@@ -107,7 +92,10 @@ impl<'a> Iterator for Words<'a> {
         loop {
             let start = start_of_word(self.rest)?;
             let rest = &self.rest[start..];
-            let end = end_of_word(rest);
+            let end = match ideograph(rest) {
+                Some(length) => length,
+                None => end_of_word(rest),
+            };
             self.rest = &rest[end..];
             let word = &rest[..end];
             if is_word(word) {
@@ -115,6 +103,13 @@ impl<'a> Iterator for Words<'a> {
             }
         }
     }
+}
+
+/// The length of a character that is a word by itself: Chinese and Japanese put nothing between words.
+fn ideograph(text: &str) -> Option<usize> {
+    let first = text.chars().next().filter(|c| !c.is_ascii())?;
+    matches!(first, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}')
+        .then_some(first.len_utf8())
 }
 
 /// The first letter or digit. Most text is ASCII, and its bytes need no decoding.
@@ -161,7 +156,7 @@ fn end_of_any_word(text: &str) -> usize {
     let mut before = ' ';
     let mut capitals = 0;
     for (at, character) in text.char_indices() {
-        if !character.is_alphanumeric() {
+        if !character.is_alphanumeric() || ideograph(&text[at..]).is_some() {
             return at;
         }
         let capital = character.is_uppercase();
@@ -229,16 +224,14 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_is_the_same_in_every_style() {
-        let style = Words::whole("issue_comment");
-        for other in [
-            "issueComment",
-            "Issue Comments",
-            "ISSUE-COMMENT",
-            "issue.comment",
-        ] {
-            assert_eq!(Words::whole(other), style, "{other}");
-        }
-        assert_ne!(Words::whole("comment issue"), style);
+    fn plurals_are_their_singulars_and_case_does_not_count() {
+        let stems: Vec<String> = Words::new("Invoices STATUS addresses Analysis boss")
+            .map(|word| {
+                let mut buffer = Vec::new();
+                word.push_to(&mut buffer);
+                String::from_utf8(buffer).unwrap()
+            })
+            .collect();
+        assert_eq!(stems, ["invoice", "status", "addresse", "analysis", "boss"]);
     }
 }
