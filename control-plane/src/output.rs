@@ -25,6 +25,14 @@ pub fn line(text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Prints a text as it is.
+///
+/// # Errors
+/// Standard output is closed.
+pub fn text(text: &str) -> anyhow::Result<()> {
+    Ok(io::stdout().lock().write_all(text.as_bytes())?)
+}
+
 /// Rows under headings, in columns as wide as their widest cell.
 #[derive(Debug)]
 pub struct Table {

@@ -16,7 +16,10 @@ use crate::{
     config_topic::{self, Contents},
     error::CommandError,
     publisher,
-    store::{Setting, StoreError, api_keys, destinations, models, outbox, routes, rules, sources},
+    store::{
+        Setting, StoreError, api_keys, corrections, destinations, labels, models, outbox, routes,
+        rules, sources,
+    },
 };
 
 /// A version above this was not reached by changing a row.
@@ -87,7 +90,7 @@ pub async fn republish(
     // No change may come between reading the rows and writing their outbox records. In the order in which
     // changes take them, so that neither waits for the other.
     sqlx::query(
-        "lock table config.rules, config.models, config.routes, auth.api_keys,
+        "lock table config.rules, config.labels, config.corrections, config.models, config.routes, auth.api_keys,
              config.destinations, config.sources, config.outbox in share row exclusive mode",
     )
     .execute(&mut *transaction)
@@ -123,6 +126,8 @@ async fn wanted(connection: &mut PgConnection) -> Result<BTreeMap<Vec<u8>, Wante
     add(&mut all, &destinations::all(connection).await?);
     add(&mut all, &routes::all(connection).await?);
     add(&mut all, &rules::all(connection).await?);
+    add(&mut all, &labels::all(connection).await?);
+    add(&mut all, &corrections::all(connection).await?);
     add(&mut all, &models::all(connection).await?);
     Ok(all)
 }

@@ -2,8 +2,10 @@
 
 mod audit;
 mod config;
+mod correction;
 mod destination;
 mod key;
+mod label;
 mod migrate;
 mod model;
 mod route;
@@ -78,6 +80,12 @@ enum Command {
     /// Rules that say what a webhook is before any model is asked
     #[command(subcommand)]
     Rule(rule::Rule),
+    /// Categories of your own, known by examples
+    #[command(subcommand)]
+    Label(label::Label),
+    /// Events that were classified wrongly, so that the next like them is not
+    #[command(subcommand)]
+    Correction(correction::Correction),
     /// Which model classifies, and which is tried out beside it
     #[command(subcommand)]
     Model(model::Model),
@@ -112,6 +120,8 @@ impl Cli {
             Command::Destination(command) => command.run(&settings).await,
             Command::Route(command) => command.run(&settings).await,
             Command::Rule(command) => command.run(&settings).await,
+            Command::Label(command) => command.run(&settings).await,
+            Command::Correction(command) => command.run(&settings).await,
             Command::Model(command) => command.run(&settings).await,
             Command::Config(command) => command.run(&settings).await,
             Command::Audit(command) => command.run(&settings).await,

@@ -5,9 +5,11 @@
 
 pub mod api_keys;
 mod change;
+pub mod corrections;
 pub mod destinations;
 pub mod disagreements;
 pub mod events;
+pub mod labels;
 pub mod models;
 pub mod outbox;
 pub mod routes;

@@ -1,4 +1,4 @@
-//! What users teach the classifier: rules, models; in the topic when the command returns.
+//! What users teach the classifier: rules, labels, corrections, models; in the topic when the command returns.
 
 use router_schemas::{EventId, ProjectId};
 use serde_json::{Value, json};
@@ -146,6 +146,133 @@ async fn rules_are_made_tested_changed_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn labels_learn_from_events_and_files() {
+    let Some(world) = World::installed().await else {
+        return;
+    };
+    let event = archived(&world, r#"{"refund": {"state": "done"}}"#, "billing", None).await;
+    let event = event.to_string();
+    let made = world.json(&["label", "create", "--name", "refund", "--example", &event]);
+    let key = format!("label/{}", text(&made["id"]));
+    let value = world.record(&key).unwrap()["value"].clone();
+    let words = value["examples"][0]["tokens"].to_string();
+    assert!(words.contains("refund"), "{words}");
+    assert_eq!(value["threshold"], Value::Null);
+
+    let file = std::env::temp_dir().join(format!("labels-{event}.jsonl"));
+    let line = json!({"headers": {"X-Shop-Event": "chargeback"}, "body": "{\"chargeback\":true}"});
+    std::fs::write(&file, format!("{line}\n{line}\n")).unwrap();
+    let path = file.to_str().unwrap();
+    let added = world.json(&[
+        "label",
+        "add-example",
+        "refund",
+        "--example",
+        &event,
+        "--file",
+        path,
+    ]);
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(added["examples"], 2, "the same again is passed over");
+    world.ok(&["label", "update", "refund", "--threshold", "0.9"]);
+    let record = world.record(&key).unwrap();
+    assert_eq!(record["value"]["threshold"], json!(0.9));
+    assert_eq!(record["version"], 3);
+    let shown = world.ok(&["label", "show", "refund"]);
+    assert!(
+        shown.contains(&event) && shown.contains("a file"),
+        "{shown}"
+    );
+
+    world.ok(&["label", "drop-example", "refund", "1"]);
+    let left = world.record(&key).unwrap()["value"]["examples"].clone();
+    assert_eq!(left.as_array().unwrap().len(), 1);
+    let refused = world.run(&["label", "drop-example", "refund", "1"]);
+    assert!(
+        refused.errors.contains("at least one"),
+        "{}",
+        refused.errors
+    );
+    world.ok(&["label", "disable", "refund"]);
+    assert_eq!(world.json(&["label", "list"])[0]["disabled"], true);
+    world.ok(&["label", "delete", "refund"]);
+    assert_eq!(world.record(&key), None);
+
+    let nowhere = EventId::generate().to_string();
+    for (arguments, code, told) in [
+        (&["--example", &nowhere][..], 1, "there is no event"),
+        (&["--example", "nonsense"], 64, "is no event id"),
+        (&["--file", "/nowhere.jsonl"], 64, "/nowhere.jsonl"),
+        (&["--example", &event, "--threshold", "2"], 64, "threshold"),
+        (&[], 64, "--example"),
+    ] {
+        let ran = world.run(&[&["label", "create", "--name", "l"], arguments].concat());
+        assert_eq!(ran.code, code, "{arguments:?}: {}", ran.errors);
+        assert!(ran.errors.contains(told), "{arguments:?}: {}", ran.errors);
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn corrections_note_what_was_and_are_exported() {
+    let Some(world) = World::installed().await else {
+        return;
+    };
+    let event = archived(&world, r#"{"refund": "done"}"#, "alerts", None).await;
+    let event = event.to_string();
+    let add = |category| {
+        world.json(&[
+            "correction",
+            "add",
+            "--event",
+            &event,
+            "--category",
+            category,
+        ])
+    };
+    let made = add("commerce");
+    assert_eq!(made["instead_of"], "alerts");
+    let key = format!("correction/{}", text(&made["id"]));
+    assert_eq!(add("billing")["id"], made["id"], "the last word counts");
+    let record = world.record(&key).unwrap();
+    assert_eq!(record["value"]["category"], "billing");
+    assert_eq!(record["value"]["source_id"], SOURCE);
+    assert!(world.ok(&["correction", "list"]).contains("alerts"));
+
+    let exported = world.ok(&["correction", "export", "--out", "-"]);
+    let line: Value = serde_json::from_str(&exported).unwrap();
+    assert_eq!(
+        (&line["label"], &line["event_id"]),
+        (&json!("billing"), &json!(event))
+    );
+    assert_eq!(line["tokens"], record["value"]["example"]["tokens"]);
+    assert!(line["scheme"].is_u64() && line["source_id"] == SOURCE);
+    assert_eq!(
+        world
+            .run(&["correction", "export", "--out", "/no/where"])
+            .code,
+        1
+    );
+
+    world.ok(&["correction", "delete", &event]);
+    assert_eq!(world.record(&key), None);
+    let refused = world.run(&["correction", "delete", &event]);
+    assert!(
+        refused.errors.contains("correction list"),
+        "{}",
+        refused.errors
+    );
+    let audited: i64 = sqlx::query_scalar(
+        "select count(*) from audit_log where action in ('correction.create', 'correction.update', 'correction.delete')",
+    )
+    .fetch_one(&world.pool)
+    .await
+    .unwrap();
+    assert_eq!(audited, 3);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn models_are_tried_out_compared_promoted_and_gone_back_from() {
     let Some(world) = World::installed().await else {
         return;
@@ -200,5 +327,49 @@ async fn models_are_tried_out_compared_promoted_and_gone_back_from() {
         let ran = world.run(&[&["model"], arguments].concat());
         assert_eq!(ran.code, code, "{arguments:?}: {}", ran.errors);
     }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn republish_knows_what_is_taught() {
+    let Some(world) = World::installed().await else {
+        return;
+    };
+    let event = archived(&world, r#"{"refund": "done"}"#, "alerts", None).await;
+    let event = event.to_string();
+    world.ok(&[
+        "rule",
+        "create",
+        "--name",
+        "r",
+        "--category",
+        "c",
+        "--when",
+        "json:/a exists",
+    ]);
+    world.ok(&[
+        "label",
+        "create",
+        "--name",
+        "l",
+        "--example",
+        &event,
+        "--threshold",
+        "0.6",
+    ]);
+    world.ok(&["correction", "add", "--event", &event, "--category", "c"]);
+    world.ok(&["model", "shadow", "m"]);
+    assert_eq!(world.json(&["config", "republish"]), json!([]));
+    let rule = format!("rule/{}", text(&world.json(&["rule", "list"])[0]["id"]));
+    let label = format!("label/{}", text(&world.json(&["label", "list"])[0]["id"]));
+    tamper(&world, &rule, None);
+    tamper(&world, &label, Some("garbage"));
+    let mended = world.json(&["config", "republish"]);
+    assert_eq!(
+        mended,
+        json!([{"key": label, "what": "unreadable"}, {"key": rule, "what": "missing"}])
+    );
+    assert_eq!(world.record(&rule).unwrap()["value"]["name"], "r");
+    assert_eq!(world.json(&["config", "republish"]), json!([]));
     world.end().await;
 }
