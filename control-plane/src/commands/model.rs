@@ -27,8 +27,8 @@ Examples:
   control-plane model promote
   control-plane model rollback
 
-A model is named by its directory among the models of the workers, which every worker of the role `process` must have;
-`builtin` is the model that came with the program.")]
+A model is named by its directory below MODEL_DIR, which every worker of the role `process` must have; one that cannot
+load it says so and goes on with the model it has. `builtin` is the model that came with the program.")]
     Shadow(Shadow),
     /// Makes the shadow, or the model that is named, the current one
     Promote(Promote),
