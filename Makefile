@@ -36,6 +36,15 @@ soak: ## what takes longer: outages of minutes, rebalance storms, long fuzzing
 bench: ## measure this machine, report in target/bench: make bench [PART=edge]
 	@$(TOOLS) bench $(PART)
 
+train: ## make the classifier's model again: make train [CORRECTIONS=file] [OUT=directory] [RESERVED=file]
+	@RESERVED="$(if $(RESERVED),$(abspath $(RESERVED)))" stream-workers/classifier/run train \
+	  $(if $(CORRECTIONS),--corrections "$(abspath $(CORRECTIONS))") $(if $(OUT),--out "$(abspath $(OUT))")
+eval: ## measure it on labelled webhooks: make eval FILE=webhooks.jsonl [MODEL=directory]
+	@$(if $(FILE),,echo "usage: make eval FILE=webhooks.jsonl" >&2; exit 64)
+	@stream-workers/classifier/run eval "$(abspath $(FILE))" $(if $(MODEL),--model "$(abspath $(MODEL))")
+compare: ## other designs of the classifier beside it, into its card (about 25 minutes)
+	@stream-workers/classifier/run compare
+
 fmt: ## format
 	$(CARGO) fmt --all
 lint: ## clippy, warnings denied
@@ -48,4 +57,4 @@ schemas: ## write schemas/generated from the types
 compose-env: ## write the .env that docker-compose.kafka.yml needs
 	@deploy/local/compose-env
 
-.PHONY: help up down clean status scale demo send test soak bench fmt lint doc schemas compose-env
+.PHONY: help up down clean status scale demo send test soak bench train eval compare fmt lint doc schemas compose-env

@@ -1,6 +1,6 @@
 """Expands the templates of `corpus/` into the webhooks the model is trained on.
 
-Reads `corpus/<provider>.jsonl`, writes JSON lines `{"template", "provider", "event",
+Reads `corpus/<provider>.jsonl`, and files of several providers whose lines name theirs; writes JSON lines `{"template", "provider", "event",
 "label", "also", "headers", "content_type", "body"}` (the body as text). The same seed
 and templates give the same bytes. Exits with 1 if a template names a reserved
 provider or is malformed. Needs only the standard library.
@@ -60,7 +60,7 @@ def parse(line: str, provider: str) -> dict[str, Any] | str:
     unknown = sorted(set(re.findall(r"\{\{(\w+)\}\}", line)) - set(values.MAKERS))
     if unknown or values.leftover(line):
         return f"unknown placeholders {unknown or values.leftover(line)}"
-    return {**template, "provider": provider}
+    return {"provider": provider, **template}
 
 
 def sound(corpus: Path, names: list[str]) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
