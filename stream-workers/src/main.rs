@@ -36,6 +36,9 @@ enum Command {
     /// Write what the classifier reads of webhooks, for training.
     #[command(hide = true)]
     Tokens(jobs::classify::LinesArgs),
+    /// Measure what classification costs here.
+    #[command(hide = true)]
+    Measure(jobs::measure::MeasureArgs),
 }
 
 /// `sysexits.h`: the command was used wrongly.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Archive => roles::Role::Archive,
         Command::Replay(args) => return done(roles::block_on(jobs::replay::run(args))),
         Command::Classify(args) => return done(jobs::classify::run(args)),
+        Command::Measure(args) => return done(jobs::measure::run(args)),
         Command::Tokens(args) => return done(jobs::classify::tokens(args)),
     };
     telemetry::init(role.name());

@@ -24,7 +24,7 @@ mod vocabulary;
 
 pub use classifier::{Classifier, Webhook};
 pub use explain::{Weight, explain};
-pub use features::{BUCKETS, Features, MAX_TOKENS, MAX_WORDS, Row, example};
+pub use features::{BUCKETS, Features, MAX_TOKENS, MAX_WORDS, Row, count_tokens, example};
 pub use locate::{library, model_dir};
 pub use model::{Answer, Model, ModelError};
 pub use models::{InForce, Models};

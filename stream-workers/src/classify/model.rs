@@ -14,12 +14,13 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, PoisonError, TryLockError,
+        Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
 use ort::{
+    environment::Environment,
     session::{Session, builder::GraphOptimizationLevel},
     value::TensorRef,
 };
@@ -350,13 +351,23 @@ fn checksum(file: &'static str, bytes: &[u8], told: &str) -> Result<(), ModelErr
     Err(ModelError::Checksum { file, found, told })
 }
 
-fn session(library: &Path, onnx: &[u8]) -> Result<Session, ModelError> {
+/// ONNX Runtime, which a process can load once: the first library that could be loaded stays.
+fn environment(library: &Path) -> Result<&'static Environment, ModelError> {
+    static LOADED: OnceLock<Environment> = OnceLock::new();
+    static LOADING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(environment) = LOADED.get() {
+        return Ok(environment);
+    }
     let missing = |why: String| ModelError::Library(library.to_path_buf(), why);
-    let environment = ort::init_from(library)
-        .map_err(|error| missing(error.to_string()))?
-        .build()
-        .map_err(runtime)?;
-    let session = Session::builder(&environment)
+    let builder = ort::init_from(library).map_err(|error| missing(error.to_string()))?;
+    let environment = builder.build().map_err(runtime)?;
+    Ok(LOADED.get_or_init(|| environment))
+}
+
+fn session(library: &Path, onnx: &[u8]) -> Result<Session, ModelError> {
+    let environment = environment(library)?;
+    let session = Session::builder(environment)
         .map_err(runtime)?
         .with_optimization_level(GraphOptimizationLevel::Level3)
         .map_err(runtime)?

@@ -46,12 +46,12 @@ pub struct ClassifyArgs {
 pub struct LinesArgs {
     /// File of JSON lines `{"id": ..., "headers": {...}, "content_type": "...", "body": "..."}`; `-` reads stdin
     #[arg(long, value_name = "FILE", default_value = "-")]
-    input: PathBuf,
+    pub(super) input: PathBuf,
 }
 
 /// One webhook of a file. Other fields are passed over.
 #[derive(Debug, Deserialize)]
-struct Line {
+pub(super) struct Line {
     #[serde(default)]
     id: Option<Value>,
     #[serde(default)]
@@ -76,13 +76,21 @@ struct Answer<'a> {
 }
 
 impl Line {
-    fn headers(&self) -> SenderHeaders<'static> {
+    pub(super) fn content_type(&self) -> Option<&str> {
+        self.content_type.as_deref()
+    }
+    pub(super) fn body(&self) -> &[u8] {
+        self.body.as_bytes()
+    }
+    pub(super) fn headers(&self) -> SenderHeaders<'static> {
         let pairs = self.headers.iter();
         SenderHeaders::from_pairs(pairs.map(|(n, v)| (n.to_ascii_lowercase(), v.clone())))
     }
 }
 
-fn lines(file: &Path) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Line>> + use<>> {
+pub(super) fn lines(
+    file: &Path,
+) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Line>> + use<>> {
     let reader: Box<dyn BufRead> = if file.as_os_str() == "-" {
         Box::new(io::stdin().lock())
     } else {
@@ -130,8 +138,8 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<()> {
                 project_id: ProjectId::DEFAULT,
                 source_id: SourceId(uuid::Uuid::nil()),
                 headers,
-                content_type: line.content_type.as_deref(),
-                body: line.body.as_bytes(),
+                content_type: line.content_type(),
+                body: line.body(),
                 document: None,
             })
             .collect();
@@ -180,11 +188,7 @@ pub fn tokens(args: LinesArgs) -> anyhow::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     for line in lines(&args.input)? {
         let line = line?;
-        let example = example(
-            &line.headers(),
-            line.content_type.as_deref(),
-            line.body.as_bytes(),
-        );
+        let example = example(&line.headers(), line.content_type(), line.body());
         serde_json::to_writer(&mut out, &example.tokens)?;
         out.write_all(b"\n")?;
     }

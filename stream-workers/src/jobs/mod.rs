@@ -1,4 +1,5 @@
-//! Commands that end: `replay`, `classify`, and `features` for training.
+//! Commands that end: `replay`, `classify`, and `tokens` for training, `measure`.
 
 pub mod classify;
+pub mod measure;
 pub mod replay;

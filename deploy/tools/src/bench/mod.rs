@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 mod bare_loop;
 pub mod child;
+mod classify;
 mod deliver;
 mod drain;
 mod edge;
@@ -31,6 +32,8 @@ use stack::Stack;
 pub enum Part {
     /// The edge beside a bare server and a naive edge
     Edge,
+    /// Classification by itself
+    Classify,
     /// Raw webhooks through classification and routing
     Process,
     /// Deliveries to a local receiver
@@ -84,8 +87,9 @@ impl Options {
 
 type RunPart = fn(&Options) -> anyhow::Result<Figures>;
 
-const PARTS: [(Part, &str, RunPart); 5] = [
+const PARTS: [(Part, &str, RunPart); 6] = [
     (Part::Edge, "edge", edge::run),
+    (Part::Classify, "classify", classify::run),
     (Part::Process, "process", process::run),
     (Part::Deliver, "deliver", deliver::run),
     (Part::Path, "path", path::run),
