@@ -92,7 +92,7 @@ class Figures:
 def providers_of(corpus: Path) -> set[str]:
     """The providers that the corpus has: a file of its own, or named in each line."""
     found: set[str] = set()
-    for path in corpus.glob("*.jsonl"):
+    for path in corpus.rglob("*.jsonl"):
         lines = path.read_text(encoding="utf-8").splitlines()
         found.update(normalise(json.loads(line).get("provider", path.stem)) for line in lines if line.strip())
     return found

@@ -31,7 +31,7 @@ SOURCES = ("documented", "recalled", "invented")
 
 def templates(corpus: Path) -> Iterator[tuple[str, dict[str, Any] | str]]:
     """Each line of the corpus as (place, template), or (place, complaint) if it is malformed."""
-    for path in sorted(corpus.glob("*.jsonl")):
+    for path in sorted(corpus.rglob("*.jsonl")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if line.strip():
                 yield f"{path.name}:{number}", parse(line, path.stem)

@@ -31,7 +31,7 @@ class Settings:
     #: Columns of the table of tokens, of the vectors of words, and of the hidden layer.
     token_width: int = 64
     word_width: int = 128
-    hidden: int = 384
+    hidden: int = 512
     batch: int = 256
     epochs: int = 5
     rate: float = 3e-3
