@@ -149,8 +149,7 @@ fn is_date(bytes: &[u8], digits: usize) -> bool {
         && digit(3)
         && digit(4)
         && mark(5)
-        && digits >= 6
-        && digits <= 14
+        && (6..=14).contains(&digits)
     {
         return true;
     }
