@@ -27,7 +27,7 @@ pub struct Row {
     pub tokens: Vec<i32>,
     /// At most [`MAX_WORDS`], each below the size of the vocabulary.
     pub words: Vec<i32>,
-    /// One below [`GROUPS`] for each word.
+    /// For each word the number of the places it was met in.
     pub groups: Vec<i32>,
 }
 
