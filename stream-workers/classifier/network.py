@@ -30,10 +30,10 @@ class Settings:
 
     #: Columns of the table of tokens, of the vectors of words, and of the hidden layer.
     token_width: int = 64
-    word_width: int = 128
-    hidden: int = 512
+    word_width: int = 96
+    hidden: int = 384
     batch: int = 256
-    epochs: int = 5
+    epochs: int = 6
     rate: float = 3e-3
     #: Shares that a training step does not see: of tokens, of words, of webhooks all tokens, of hidden units.
     token_dropout: float = 0.5

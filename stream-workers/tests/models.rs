@@ -64,7 +64,7 @@ impl Copy {
         }
     }
     fn refused(&self, library: &Path) -> ModelError {
-        Model::load(library, &self.0, 1).expect_err("it should be refused")
+        Model::load(library, &self.0).expect_err("it should be refused")
     }
 }
 
@@ -114,7 +114,7 @@ fn classify(classifier: &Classifier, tables: &Tables, body: &[u8]) -> Classifica
 #[test]
 fn the_model_that_comes_along_answers_and_explains_itself() {
     let Some(library) = runtime() else { return };
-    let models = Models::load(&library, &model_dir().unwrap(), 1).unwrap();
+    let models = Models::load(&library, &model_dir().unwrap()).unwrap();
     let model = models.in_force().current.clone();
     assert_eq!(model.labels(), router_schemas::CATEGORIES);
     let body = br#"{"type":"invoice.payment_failed","data":{"object":{"amount_due":4200,"currency":"eur","customer_email":"a@example.com"}}}"#;
@@ -172,7 +172,7 @@ fn a_damaged_or_foreign_model_is_refused_with_the_reason() {
     assert!(matches!(copy.refused(&library), ModelError::Outputs { .. }));
 
     copy.set_onnx(&onnx, true);
-    Model::load(&library, &copy.0, 1).expect("it is whole again");
+    Model::load(&library, &copy.0).expect("it is whole again");
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn rules_come_first_and_work_without_a_model() {
         ("other", DecidedBy::Nothing)
     );
     let Some(library) = runtime() else { return };
-    let with = Classifier::new(Models::load(&library, &model_dir().unwrap(), 1).unwrap());
+    let with = Classifier::new(Models::load(&library, &model_dir().unwrap()).unwrap());
     let answer = classify(&with, &tables, br#"{"type":"invoice.paid"}"#);
     assert_eq!(answer.decided_by, DecidedBy::Rule);
     assert_eq!(
@@ -309,7 +309,7 @@ fn shown(body: &[u8]) -> router_schemas::config::Example {
 #[test]
 fn the_next_event_like_a_corrected_one_is_right_and_no_other() {
     let Some(library) = runtime() else { return };
-    let classifier = Classifier::new(Models::load(&library, &model_dir().unwrap(), 1).unwrap());
+    let classifier = Classifier::new(Models::load(&library, &model_dir().unwrap()).unwrap());
     let mut tables = Tables::default();
     let before = classify(&classifier, &tables, &door(1));
     let id = KnowledgeId::generate();
@@ -351,7 +351,7 @@ fn the_next_event_like_a_corrected_one_is_right_and_no_other() {
 #[test]
 fn labels_of_ones_own_are_learnt_from_a_few_examples() {
     let Some(library) = runtime() else { return };
-    let classifier = Classifier::new(Models::load(&library, &model_dir().unwrap(), 1).unwrap());
+    let classifier = Classifier::new(Models::load(&library, &model_dir().unwrap()).unwrap());
     let mut tables = Tables::default();
     let label = |name: &str, bodies: &[Vec<u8>]| LabelConfig {
         project_id: ProjectId::DEFAULT,
@@ -421,7 +421,7 @@ fn models_are_shadowed_promoted_and_refused_while_others_go_on_answering() {
         .collect();
     fs::write(next.join("cases.jsonl"), swapped).unwrap();
 
-    let models = Models::load(&library, &home.0, 1).unwrap();
+    let models = Models::load(&library, &home.0).unwrap();
     let version = models.in_force().current.version().to_owned();
     let classifier = Classifier::new(models);
     let body = br#"{"type":"invoice.paid","amount_due":4200,"currency":"eur"}"#;
@@ -467,7 +467,7 @@ fn models_are_shadowed_promoted_and_refused_while_others_go_on_answering() {
 #[test]
 fn bodies_that_nobody_would_send_are_classified_quickly() {
     let Some(library) = runtime() else { return };
-    let classifier = Classifier::new(Models::load(&library, &model_dir().unwrap(), 1).unwrap());
+    let classifier = Classifier::new(Models::load(&library, &model_dir().unwrap()).unwrap());
     let tables = Tables::default();
     let keys: Vec<String> = (0..100_000).map(|n| format!("\"key_{n}\":{n}")).collect();
     let bodies: [Vec<u8>; 14] = [

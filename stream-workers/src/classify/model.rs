@@ -13,10 +13,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use ort::{
@@ -126,13 +123,13 @@ pub struct Answer {
     pub embedding: Vec<f32>,
 }
 
-/// A model ready to answer, from several threads at a time.
+/// A model ready to answer.
 pub struct Model {
     facts: Facts,
     vocabulary: Vocabulary,
-    /// A session answers one call at a time.
-    sessions: Vec<Mutex<Session>>,
-    next: AtomicUsize,
+    /// A session answers one call at a time. One for all batches is enough: inference is a quarter of their work,
+    /// and a second session would cost the memory of the model again.
+    session: Mutex<Session>,
 }
 
 impl std::fmt::Debug for Model {
@@ -144,12 +141,11 @@ impl std::fmt::Debug for Model {
 }
 
 impl Model {
-    /// Loads the library and the model of `dir`, and lets it answer its cases; up to `parallel` calls run at a
-    /// time.
+    /// Loads the library and the model of `dir`, and lets it answer its cases.
     ///
     /// # Errors
     /// See [`ModelError`].
-    pub fn load(library: &Path, dir: &Path, parallel: usize) -> Result<Self, ModelError> {
+    pub fn load(library: &Path, dir: &Path) -> Result<Self, ModelError> {
         let read = |name: &str| {
             let path = dir.join(name);
             fs::read(&path).map_err(|error| ModelError::File(path, error.to_string()))
@@ -172,14 +168,10 @@ impl Model {
             let why = format!("{} words, model.json says {told}", vocabulary.len());
             return Err(ModelError::File(dir.join("vocabulary.txt"), why));
         }
-        let sessions = (0..parallel.max(1))
-            .map(|_| session(library, &onnx).map(Mutex::new))
-            .collect::<Result<_, _>>()?;
         let model = Self {
             facts,
             vocabulary,
-            sessions,
-            next: AtomicUsize::new(0),
+            session: Mutex::new(session(library, &onnx)?),
         };
         cases::check(&model, &text("cases.jsonl")?)?;
         Ok(model)
@@ -219,7 +211,7 @@ impl Model {
         // Rows are filled up to the longest of their run, so those of one length go together.
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_unstable_by_key(|at| rows[*at].words.len() + rows[*at].tokens.len());
-        let mut session = self.session();
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         for part in order.chunks(ROWS) {
             self.run(&mut session, part, rows, &mut answers)?;
         }
@@ -281,20 +273,6 @@ impl Model {
             });
         }
         Ok(())
-    }
-
-    fn session(&self) -> MutexGuard<'_, Session> {
-        for session in &self.sessions {
-            match session.try_lock() {
-                Ok(session) => return session,
-                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => {}
-            }
-        }
-        let place = self.next.fetch_add(1, Ordering::Relaxed) % self.sessions.len();
-        self.sessions[place]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -10,12 +10,9 @@ use std::{
     thread,
 };
 
-use router_schemas::config::ModelConfig;
+use router_schemas::config::{BUILTIN_MODEL, ModelConfig};
 
 use super::model::{Model, ModelError};
-
-/// The name of the model that came with the program.
-const BUILTIN: &str = "builtin";
 
 /// The models of one moment.
 #[derive(Debug)]
@@ -38,34 +35,32 @@ pub struct Models {
 struct Place {
     library: PathBuf,
     dir: PathBuf,
-    parallel: usize,
 }
 
 impl Place {
     fn load(&self, name: Option<&str>) -> Result<Arc<Model>, ModelError> {
         let dir = directory(&self.dir, name);
-        Model::load(&self.library, &dir, self.parallel).map(Arc::new)
+        Model::load(&self.library, &dir).map(Arc::new)
     }
 }
 
 /// The directory of a model by name; none is the model that came with the program.
 fn directory(dir: &Path, name: Option<&str>) -> PathBuf {
     match name {
-        None | Some(BUILTIN) => dir.to_path_buf(),
+        None | Some(BUILTIN_MODEL) => dir.to_path_buf(),
         Some(name) => dir.join(name),
     }
 }
 
 impl Models {
-    /// Loads the model that came with the program; `parallel` batches are worked at a time.
+    /// Loads the model that came with the program.
     ///
     /// # Errors
     /// It cannot be used.
-    pub fn load(library: &Path, dir: &Path, parallel: usize) -> Result<Self, ModelError> {
+    pub fn load(library: &Path, dir: &Path) -> Result<Self, ModelError> {
         let place = Place {
             library: library.to_path_buf(),
             dir: dir.to_path_buf(),
-            parallel,
         };
         let current = place.load(None)?;
         show(&current, None);

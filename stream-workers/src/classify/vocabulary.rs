@@ -7,6 +7,7 @@ use std::{
 
 /// Words of which a longer one may be put together (`orderid`, `pullrequest`).
 const MIN_COMPOUND_BYTES: usize = 5;
+const LONGEST_COMPOUND_BYTES: usize = 24;
 const MIN_FIRST_BYTES: usize = 3;
 const MIN_SECOND_BYTES: usize = 2;
 
@@ -84,11 +85,17 @@ impl Vocabulary {
         if word.len() < MIN_COMPOUND_BYTES || !word.is_ascii() {
             return [None, None];
         }
-        let longest = word.len() - MIN_SECOND_BYTES;
+        // The hashes of all beginnings in one go; reading never makes a word longer than this.
+        let mut firsts = [0; LONGEST_COMPOUND_BYTES];
+        let mut hashed = FNV_START;
+        for (byte, slot) in word.iter().zip(&mut firsts) {
+            hashed = hash(hashed, &[*byte]);
+            *slot = hashed;
+        }
+        let longest = (word.len() - MIN_SECOND_BYTES).min(LONGEST_COMPOUND_BYTES);
         for cut in (MIN_FIRST_BYTES..=longest).rev() {
-            let (first, second) = word.split_at(cut);
-            if let Some(first) = self.get(hash(FNV_START, first))
-                && let Some(second) = self.get(hash(FNV_START, second))
+            if let Some(first) = self.get(firsts[cut - 1])
+                && let Some(second) = self.get(hash(FNV_START, &word[cut..]))
             {
                 return [Some(first), Some(second)];
             }

@@ -116,7 +116,7 @@ pub(super) fn lines(
 /// The file cannot be read, or there is no model.
 pub fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     let dir = args.model.map_or_else(model_dir, Ok)?;
-    let models = Models::load(&library()?, &dir, 1)?;
+    let models = Models::load(&library()?, &dir)?;
     let model = models.in_force().current.clone();
     let classifier = Classifier::new(models);
     let tables = Tables::default();

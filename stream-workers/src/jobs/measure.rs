@@ -18,8 +18,6 @@ use crate::{
 };
 
 const BATCH: usize = 64;
-/// As many as a process holds.
-const PARALLEL: usize = 2;
 const LARGE_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Args)]
@@ -82,7 +80,7 @@ pub fn run(args: MeasureArgs) -> anyhow::Result<()> {
     anyhow::ensure!(!webhooks.is_empty(), "no webhooks to measure with");
     let length = Duration::from_secs_f64(args.seconds);
     let before_kib = resident_kib()?;
-    let model = Model::load(&library()?, &model_dir()?, PARALLEL)?;
+    let model = Model::load(&library()?, &model_dir()?)?;
     let figures = json!({
         "model": model.version(),
         "webhooks": webhooks.len(),

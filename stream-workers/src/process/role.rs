@@ -66,7 +66,7 @@ impl ProcessSettings {
             );
             return Ok(Classifier::rules_alone());
         };
-        let models = Models::load(&place.library, &place.dir, PARALLEL_BATCHES)?;
+        let models = Models::load(&place.library, &place.dir)?;
         let version = models.in_force().current.version().to_owned();
         tracing::info!(version, dir = %place.dir.display(), "model loaded");
         Ok(Classifier::new(models))

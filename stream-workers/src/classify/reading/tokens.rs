@@ -59,51 +59,92 @@ const MAX_WHOLE_BYTES: usize = 40;
 /// Depth up to which a key stands on top.
 const TOP: usize = 1;
 
-/// Last words of keys whose values name the event.
-const EVENT: [&str; 15] = [
-    "type",
-    "event",
-    "action",
-    "topic",
-    "kind",
-    "object",
-    "trigger",
-    "resource",
-    "entity",
-    "operation",
-    "hook",
-    "activity",
-    "category",
-    "change",
-    "verb",
-];
-/// Words that make a key one of these wherever they stand in it.
-const EVENT_ANYWHERE: [&str; 5] = ["event", "topic", "action", "trigger", "webhook"];
-const STATUS: [&str; 7] = [
-    "status",
-    "state",
-    "reason",
-    "result",
-    "outcome",
-    "conclusion",
-    "severity",
-];
-const NAMING: [&str; 9] = [
-    "name",
-    "title",
-    "subject",
-    "summary",
-    "message",
-    "description",
-    "text",
-    "label",
-    "caption",
-];
+/// Words of one key or name, in lower case, with `_` between them: the same for `issueComment` and `Issue comments`.
+#[derive(Debug, Default)]
+struct Joined {
+    text: Vec<u8>,
+    /// Where each word begins and ends.
+    words: [(usize, usize); MAX_NAME_WORDS],
+    count: usize,
+}
+
+impl Joined {
+    fn set(&mut self, text: &str, limit: usize) {
+        self.text.clear();
+        self.count = 0;
+        for word in Words::new(text).take(limit.min(MAX_NAME_WORDS)) {
+            if self.count > 0 {
+                self.text.push(b'_');
+            }
+            let start = self.text.len();
+            word.push_to(&mut self.text);
+            self.words[self.count] = (start, self.text.len());
+            self.count += 1;
+        }
+    }
+
+    fn words(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.words[..self.count]
+            .iter()
+            .map(|(start, end)| &self.text[*start..*end])
+    }
+
+    /// Each word with the one behind it.
+    fn pairs(&self) -> impl Iterator<Item = &[u8]> {
+        self.words[..self.count]
+            .windows(2)
+            .map(|pair| &self.text[pair[0].0..pair[1].1])
+    }
+
+    /// The first words of it.
+    fn whole(&self, words: usize) -> &[u8] {
+        match self.count.min(words) {
+            0 => &[],
+            count => &self.text[..self.words[count - 1].1],
+        }
+    }
+
+    /// Where the words of a short value belong whose key this is.
+    fn place(&self) -> u8 {
+        if self.words().any(names_event) {
+            return b'e';
+        }
+        match self.words().next_back() {
+            None => b'v',
+            Some(
+                b"type" | b"object" | b"kind" | b"resource" | b"entity" | b"operation" | b"hook"
+                | b"activity" | b"category" | b"change" | b"verb",
+            ) => b'e',
+            Some(
+                b"status" | b"state" | b"reason" | b"result" | b"outcome" | b"conclusion"
+                | b"severity",
+            ) => b'z',
+            Some(
+                b"name" | b"title" | b"subject" | b"summary" | b"message" | b"description"
+                | b"text" | b"label" | b"caption",
+            ) => b'n',
+            Some(_) => b'v',
+        }
+    }
+}
+
+/// Wherever such a word stands in a key, its value names the event.
+fn names_event(word: &[u8]) -> bool {
+    matches!(
+        word,
+        b"event" | b"topic" | b"action" | b"trigger" | b"webhook"
+    )
+}
 
 /// Makes tokens.
 pub(crate) struct Emitter<'a, S> {
     sink: &'a mut S,
     buffer: Vec<u8>,
+    key: Joined,
+    name: Joined,
+    parent: Joined,
+    /// Of what `parent` is made: fields of one object come one after the other.
+    parent_text: String,
 }
 
 impl<'a, S: Sink> Emitter<'a, S> {
@@ -111,22 +152,27 @@ impl<'a, S: Sink> Emitter<'a, S> {
         Self {
             sink,
             buffer: Vec::with_capacity(128),
+            key: Joined::default(),
+            name: Joined::default(),
+            parent: Joined::default(),
+            parent_text: String::new(),
         }
     }
 
     /// A header that may say something.
     pub(super) fn header(&mut self, name: &str, value: &str) {
-        self.words(b'h', name, MAX_KEY_WORDS);
-        if matches!(Shape::of_text(value), Shape::Name | Shape::Prose) {
-            let place = match place_of(name) {
-                b'e' => b'e',
-                _ => b'w',
-            };
-            self.words(place, value, MAX_HEADER_WORDS);
-            if place == b'e' {
-                self.pairs_of_words(value);
-                self.whole(name, value);
-            }
+        self.key.set(name, MAX_KEY_WORDS);
+        for word in self.key.words() {
+            self.sink.token(b'h', word, true);
+        }
+        if !matches!(Shape::of_text(value), Shape::Name | Shape::Prose) {
+            return;
+        }
+        if self.key.place() == b'e' {
+            self.name.set(value, MAX_NAME_WORDS);
+            self.named(b'e', value.len());
+        } else {
+            self.words(b'w', value, MAX_HEADER_WORDS);
         }
     }
 
@@ -144,54 +190,46 @@ impl<'a, S: Sink> Emitter<'a, S> {
         if self.sink.is_full() {
             return;
         }
-        self.key(field);
+        self.key.set(field.key, MAX_KEY_WORDS);
+        self.keys(field);
         match field.value {
             FieldValue::Container => {}
-            FieldValue::Literal(text) => {
-                let shape = Shape::of_literal(text);
-                if shape == Shape::Boolean {
-                    self.whole(field.key, text);
-                } else {
-                    self.shape(field.key, shape);
-                }
-            }
-            FieldValue::Text(text) => self.value(field.key, text),
+            FieldValue::Literal(text) => match Shape::of_literal(text) {
+                Shape::Boolean => self.boolean(text),
+                shape => self.shape(shape),
+            },
+            FieldValue::Text(text) => self.value(text),
         }
     }
 
-    fn key(&mut self, field: &Field<'_>) {
+    fn keys(&mut self, field: &Field<'_>) {
         let place = if field.depth <= TOP { b'k' } else { b'd' };
-        if self.words(place, field.key, MAX_KEY_WORDS) > 1 {
-            self.buffer.clear();
-            join(&mut self.buffer, field.key);
-            self.sink.token(b'K', &self.buffer, false);
+        for word in self.key.words() {
+            self.sink.token(place, word, true);
+        }
+        if self.key.count > 1 {
+            self.sink.token(b'K', &self.key.text, false);
         }
         if !field.parent.is_empty() && field.parent != field.key {
-            self.buffer.clear();
-            join(&mut self.buffer, field.parent);
-            self.buffer.push(b'.');
-            join(&mut self.buffer, field.key);
-            self.sink.token(b'q', &self.buffer, false);
+            if self.parent_text != field.parent {
+                self.parent.set(field.parent, MAX_KEY_WORDS);
+                field.parent.clone_into(&mut self.parent_text);
+            }
+            let (parent, key) = (&self.parent.text, &self.key.text);
+            combined(self.sink, &mut self.buffer, b'q', &[parent, b".", key]);
         }
     }
 
-    fn value(&mut self, key: &str, text: &str) {
-        let shape = Shape::of_text(text);
-        match shape {
+    fn value(&mut self, text: &str) {
+        match Shape::of_text(text) {
             Shape::Name => {
-                let place = place_of(key);
-                self.words(place, text, MAX_NAME_WORDS);
-                if place == b'e' {
-                    self.pairs_of_words(text);
-                }
-                if text.len() <= MAX_WHOLE_BYTES {
-                    self.whole(key, text);
-                }
+                self.name.set(text, MAX_NAME_WORDS);
+                self.named(self.key.place(), text.len());
             }
             Shape::Prose => {
-                let place = if place_of(key) == b'n' { b'n' } else { b't' };
+                let place = if self.key.place() == b'n' { b'n' } else { b't' };
                 self.words(place, text, MAX_PROSE_WORDS);
-                self.shape(key, shape);
+                self.shape(Shape::Prose);
             }
             Shape::Url => {
                 // Who sends it is not to be learnt; what stands in its path is.
@@ -204,90 +242,67 @@ impl<'a, S: Sink> Emitter<'a, S> {
                 for part in parts.take(MAX_URL_WORDS) {
                     self.words(b'u', part, MAX_URL_PART_WORDS);
                 }
-                self.shape(key, shape);
+                self.shape(Shape::Url);
             }
-            Shape::Boolean => self.whole(key, text),
-            _ => self.shape(key, shape),
+            Shape::Boolean => self.boolean(text),
+            shape => self.shape(shape),
         }
     }
 
-    /// The value as a whole with its key.
-    fn whole(&mut self, key: &str, text: &str) {
-        self.buffer.clear();
-        join(&mut self.buffer, key);
-        self.buffer.push(b'=');
-        let before = self.buffer.len();
-        join(&mut self.buffer, text);
-        if self.buffer.len() > before {
-            self.sink.token(b'p', &self.buffer, false);
+    /// A short value, which stands in `name`.
+    fn named(&mut self, place: u8, bytes: usize) {
+        for word in self.name.words() {
+            self.sink.token(place, word, true);
+        }
+        if place == b'e' {
+            for pair in self.name.pairs() {
+                self.sink.token(b'E', pair, false);
+            }
+        }
+        if bytes <= MAX_WHOLE_BYTES && self.name.count > 0 {
+            let value = self.name.whole(MAX_KEY_WORDS);
+            combined(
+                self.sink,
+                &mut self.buffer,
+                b'p',
+                &[&self.key.text, b"=", value],
+            );
         }
     }
 
-    fn shape(&mut self, key: &str, shape: Shape) {
-        self.buffer.clear();
-        join(&mut self.buffer, key);
-        self.buffer.push(b'=');
-        self.buffer.extend_from_slice(shape.name().as_bytes());
-        self.sink.token(b's', &self.buffer, false);
+    fn boolean(&mut self, text: &str) {
+        combined(
+            self.sink,
+            &mut self.buffer,
+            b'p',
+            &[&self.key.text, b"=", text.as_bytes()],
+        );
     }
 
-    fn pairs_of_words(&mut self, text: &str) {
-        self.buffer.clear();
-        let mut start = 0;
-        for word in Words::new(text).take(MAX_NAME_WORDS) {
-            let next = self.buffer.len() + 1;
-            if !self.buffer.is_empty() {
-                self.buffer.push(b'_');
-            }
-            word.push_to(&mut self.buffer);
-            if next > 1 {
-                self.sink.token(b'E', &self.buffer[start..], false);
-                start = next;
-            }
-        }
+    fn shape(&mut self, shape: Shape) {
+        let name = shape.name().as_bytes();
+        combined(
+            self.sink,
+            &mut self.buffer,
+            b's',
+            &[&self.key.text, b"=", name],
+        );
     }
 
-    fn words(&mut self, place: u8, text: &str, limit: usize) -> usize {
-        let mut count = 0;
+    fn words(&mut self, place: u8, text: &str, limit: usize) {
         for word in Words::new(text).take(limit) {
             self.buffer.clear();
             word.push_to(&mut self.buffer);
             self.sink.token(place, &self.buffer, true);
-            count += 1;
         }
-        count
     }
 }
 
-/// The words of a text with `_` between them: the same for `issueComment` and `Issue comments`.
-fn join(buffer: &mut Vec<u8>, text: &str) {
-    let start = buffer.len();
-    for word in Words::new(text).take(MAX_KEY_WORDS) {
-        if buffer.len() > start {
-            buffer.push(b'_');
-        }
-        word.push_to(buffer);
+/// A token of several texts.
+fn combined(sink: &mut impl Sink, buffer: &mut Vec<u8>, place: u8, texts: &[&[u8]]) {
+    buffer.clear();
+    for text in texts {
+        buffer.extend_from_slice(text);
     }
-}
-
-/// Where the words of a short value belong, by its key.
-fn place_of(key: &str) -> u8 {
-    let mut last = None;
-    for word in Words::new(key).take(MAX_KEY_WORDS) {
-        if EVENT_ANYWHERE.iter().any(|known| word.is(known)) {
-            return b'e';
-        }
-        last = Some(word);
-    }
-    let Some(last) = last else { return b'v' };
-    let one_of = |known: &[&str]| known.iter().any(|known| last.is(known));
-    if one_of(&EVENT) {
-        b'e'
-    } else if one_of(&STATUS) {
-        b'z'
-    } else if one_of(&NAMING) {
-        b'n'
-    } else {
-        b'v'
-    }
+    sink.token(place, buffer, false);
 }

@@ -49,11 +49,6 @@ impl Word<'_> {
         buffer.extend(self.stem().bytes().map(|byte| byte.to_ascii_lowercase()));
     }
 
-    /// Whether it is this word (lower case), capitals aside.
-    pub(super) fn is(self, known: &str) -> bool {
-        self.0.eq_ignore_ascii_case(known)
-    }
-
     fn stem(&self) -> &str {
         let bytes = self.0.as_bytes();
         let [.., before, last] = bytes else {
