@@ -1,6 +1,7 @@
 //! Bodies that nobody would send, through everything that reads a body before it is delivered: unpacking, parsing,
 //! features, extraction, the payload of a result. Nothing may panic, and nothing may take long for its size.
-//! Two seconds in `make test`, ten minutes in `make soak`.
+//! Two seconds of all of it and half a minute of what the classifier reads in `make test`, ten minutes of each in
+//! `make soak`. `fuzz_corpus/` keeps what was odd enough to be tried again each time.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
@@ -161,4 +162,107 @@ fn nothing_that_reads_bodies_panics_or_dawdles_for_ten_minutes() {
         "seed {seed}: {} bodies",
         fuzz(seed, Duration::from_secs(600))
     );
+}
+
+/// Bodies that were kept, and a few hundred of those that the classifier learns from.
+fn kept() -> Vec<Vec<u8>> {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut bodies: Vec<Vec<u8>> = std::fs::read_dir(here.join("tests/fuzz_corpus"))
+        .unwrap()
+        .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
+        .collect();
+    assert!(bodies.len() > 10);
+    for entry in std::fs::read_dir(here.join("classifier/corpus/many")).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        bodies.extend(
+            text.lines()
+                .step_by(20)
+                .map(|line| line.as_bytes().to_vec()),
+        );
+    }
+    bodies
+}
+
+fn read(content_type: &str, body: &[u8]) -> usize {
+    let headers = SenderHeaders::default();
+    let tokens = example(&headers, Some(content_type), body).tokens;
+    assert!(tokens.len() <= 256);
+    assert!(tokens.iter().all(|token| token.as_bytes()[1] == b':'));
+    tokens.len()
+}
+
+const CONTENT_TYPES: [&str; 5] = [
+    "application/json",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=b",
+    "text/xml",
+    "",
+];
+
+/// What the classifier reads, without what comes before and after it: many more bodies in the same time.
+fn fuzz_reading(seed: u64, length: Duration) -> u64 {
+    let mut random = Random(seed);
+    let kept = kept();
+    let began = Instant::now();
+    let mut tried = 0;
+    while began.elapsed() < length {
+        let mut body = kept[random.below(kept.len())].clone();
+        for _ in 0..=random.below(12) {
+            random.mutate(&mut body);
+        }
+        let one = Instant::now();
+        read(CONTENT_TYPES[random.below(CONTENT_TYPES.len())], &body);
+        assert!(
+            one.elapsed() < SLOWEST,
+            "{:?} for {:?}",
+            one.elapsed(),
+            String::from_utf8_lossy(&body[..body.len().min(300)])
+        );
+        tried += 1;
+    }
+    tried
+}
+
+#[test]
+fn what_the_classifier_reads_never_panics() {
+    let tried = fuzz_reading(2, Duration::from_secs(30));
+    println!("{tried} bodies");
+    assert!(tried > 10_000);
+}
+
+#[test]
+#[ignore = "takes ten minutes; run by `make soak`"]
+fn what_the_classifier_reads_never_panics_for_ten_minutes() {
+    let seed = Random(std::process::id().into()).next();
+    println!(
+        "seed {seed}: {} bodies",
+        fuzz_reading(seed, Duration::from_secs(600))
+    );
+}
+
+/// Every kept body over and over: sixteen times as much takes no more than about sixteen times as long.
+#[test]
+fn what_the_classifier_reads_takes_time_by_its_length_at_the_most() {
+    const SHORT: usize = 16 << 10;
+    const TIMES: usize = 16;
+    let fastest = |content_type: &str, body: &[u8]| {
+        let times = (0..5).map(|_| {
+            let began = Instant::now();
+            std::hint::black_box(read(content_type, body));
+            began.elapsed()
+        });
+        times.min().unwrap()
+    };
+    for body in kept().iter().filter(|body| !body.is_empty()).take(60) {
+        for content_type in CONTENT_TYPES {
+            let long: Vec<u8> = body.iter().copied().cycle().take(SHORT * TIMES).collect();
+            let short = fastest(content_type, &long[..SHORT]).max(Duration::from_micros(200));
+            let taken = fastest(content_type, &long);
+            assert!(
+                taken < short * (3 * TIMES as u32),
+                "{content_type}: {short:?} for 16 KB, {taken:?} for 256 KB of {:?}",
+                String::from_utf8_lossy(&body[..body.len().min(100)])
+            );
+        }
+    }
 }
