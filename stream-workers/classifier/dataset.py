@@ -18,8 +18,8 @@ import numpy as np
 from labels import LABELS
 
 BUCKETS = 32_768
-MAX_TOKENS = 160
-MAX_WORDS = 128
+MAX_TOKENS = 128
+MAX_WORDS = 96
 GROUPS = 6
 SCHEME = 2
 #: Places of tokens that are single words, and which words are averaged together.

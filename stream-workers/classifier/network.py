@@ -33,13 +33,13 @@ class Settings:
     word_width: int = 96
     hidden: int = 384
     batch: int = 256
-    epochs: int = 6
+    epochs: int = 8
     rate: float = 3e-3
     #: Shares that a training step does not see: of tokens, of words, of webhooks all tokens, of hidden units.
-    token_dropout: float = 0.5
+    token_dropout: float = 0.4
     word_dropout: float = 0.5
     blind: float = 0.3
-    hidden_dropout: float = 0.5
+    hidden_dropout: float = 0.3
     smoothing: float = 0.05
     #: Share of the truth that goes to the other labels that could be defended.
     also: float = 0.3

@@ -20,22 +20,21 @@ HERE = Path(__file__).resolve().parent
 EVALUATION = os.environ.get("EVALUATION", "")
 #: Texts shorter than this are phrases that everybody writes.
 LONG = 40
-#: Texts that providers write into every such webhook themselves (two names of GitHub's settings, two of its addresses,
-#: two phrases of PayPal, an answer of Gmail's server, an address of Meta's documentation), read one by one. Another one
-#: has to be read as well before this number rises.
-PROVIDERS_OWN = 8
+#: Texts that providers write into every such webhook themselves, read one by one: names of GitHub's settings and an
+#: address of its API, two phrases of PayPal, an answer of Gmail's server, an address of Meta's documentation.
+PROVIDERS_OWN = frozenset(
+    {
+        "linear history requirement enforcement level",
+        "required status checks enforcement level",
+        "https api github com installation repositories",
+        "get the merchant status information of merchants onboarded by this partner",
+        "item not received eligible unauthorized payment eligible",
+        "550 5 1 1 the email account that you tried to reach does not exist",
+        "https developers facebook com docs whatsapp cloud api support error codes",
+    }
+)
 _BETWEEN = re.compile(r"[^a-z0-9]+")
 _PLACEHOLDER = re.compile(r"\{\{.*?\}\}")
-
-
-def shape(node: Any, path: str = "") -> set[str]:
-    """The paths of all keys of a JSON value, items of lists together."""
-    if isinstance(node, dict):
-        found = {f"{path}.{key}" for key in node}
-        return found.union(*(shape(value, f"{path}.{key}") for key, value in node.items()))
-    if isinstance(node, list):
-        return set().union(*(shape(value, f"{path}[]") for value in node[:3]))
-    return set()
 
 
 def long_texts(node: Any) -> set[str]:
@@ -43,6 +42,12 @@ def long_texts(node: Any) -> set[str]:
     texts = (str(text) for text in reserved.strings(node))
     plain = (_BETWEEN.sub(" ", _PLACEHOLDER.sub("", text).lower()).strip() for text in texts)
     return {text for text in plain if len(text) >= LONG and " " in text}
+
+
+def phrases(node: Any) -> set[str]:
+    """Values of more than one word, placeholders left out."""
+    texts = (_PLACEHOLDER.sub("", str(text)).strip() for text in reserved.strings(node))
+    return {text for text in texts if " " in text}
 
 
 @unittest.skipUnless(EVALUATION, "EVALUATION does not name the file of real payloads")
@@ -72,10 +77,14 @@ class Overlap(unittest.TestCase):
         self.assertEqual(complaints, [])
 
     def test_no_template_is_a_payload(self) -> None:
-        """Equal values throughout: as a whole, placeholders aside, no template may say what a payload says."""
-        payloads = {json.dumps(body, sort_keys=True): name for name, body in self.bodies()}
-        same = [place for place, t in self.templates if json.dumps(t["body"], sort_keys=True) in payloads]
-        self.assertEqual(same, [])
+        """Values of several words that stand in a template and all stand in one payload, three of them or more."""
+        theirs = [(name, phrases(body)) for name, body in self.bodies()]
+        copied = []
+        for place, template in self.templates:
+            own = phrases(template["body"])
+            if len(own) >= 3:
+                copied += [f"{place} is {name}" for name, found in theirs if own <= found]
+        self.assertEqual(copied, [])
 
     def test_no_long_text_is_shared(self) -> None:
         """What a provider writes into each of its webhooks may be known; what people wrote into one may not."""
@@ -86,9 +95,9 @@ class Overlap(unittest.TestCase):
             f"{place}: {text} ({theirs[text]})"
             for place, template in self.templates
             for text in long_texts(template["body"])
-            if text in theirs
+            if text in theirs and text not in PROVIDERS_OWN
         }
-        self.assertLessEqual(len(shared), PROVIDERS_OWN, "\n".join(sorted(shared)))
+        self.assertEqual(shared, set())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,12 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use stream_workers::{body::Body, classify::example, extract::Extractor, headers::SenderHeaders};
+use stream_workers::{
+    body::Body,
+    classify::{Features, MAX_TOKENS, MAX_WORDS, Vocabulary, example},
+    extract::Extractor,
+    headers::SenderHeaders,
+};
 
 const LIMIT_BYTES: usize = 1 << 20;
 /// A body of a few kilobytes takes microseconds; this is for a machine that is busy with something else.
@@ -203,6 +208,12 @@ const CONTENT_TYPES: [&str; 5] = [
 fn fuzz_reading(seed: u64, length: Duration) -> u64 {
     let mut random = Random(seed);
     let kept = kept();
+    let words = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/classifier/model/vocabulary.txt"
+    );
+    let vocabulary = Vocabulary::read(&std::fs::read_to_string(words).unwrap()).unwrap();
+    let mut features = Features::new(&vocabulary);
     let began = Instant::now();
     let mut tried = 0;
     while began.elapsed() < length {
@@ -211,7 +222,17 @@ fn fuzz_reading(seed: u64, length: Duration) -> u64 {
             random.mutate(&mut body);
         }
         let one = Instant::now();
-        read(CONTENT_TYPES[random.below(CONTENT_TYPES.len())], &body);
+        let content_type = CONTENT_TYPES[random.below(CONTENT_TYPES.len())];
+        read(content_type, &body);
+        let text = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
+        let headers = [
+            (text.to_lowercase(), text.clone()),
+            ("x-event".to_owned(), text),
+        ];
+        let headers = SenderHeaders::from_pairs(headers.into_iter());
+        let row = features.read(&headers, Some(content_type), &body);
+        assert!(row.tokens.len() <= MAX_TOKENS && row.words.len() <= MAX_WORDS);
+        assert_eq!(row.words.len(), row.groups.len());
         assert!(
             one.elapsed() < SLOWEST,
             "{:?} for {:?}",

@@ -43,6 +43,13 @@ pub(super) fn check(model: &Model, lines: &str) -> Result<(), ModelError> {
         return Err(failed(0, "cases.jsonl is empty".to_owned()));
     }
     for (at, (case, answer)) in cases.iter().zip(model.answers(&rows)?).enumerate() {
+        let length = answer.embedding.iter().map(|x| x * x).sum::<f32>().sqrt();
+        if (length - 1.0).abs() > TOLERANCE {
+            return Err(ModelError::Embedding(format!(
+                "of length {length:.3}, not 1, for its case {}",
+                at + 1
+            )));
+        }
         let labels = model.labels().iter().zip(&answer.probabilities);
         let Some((label, confidence)) = labels.max_by(|a, b| a.1.total_cmp(b.1)) else {
             return Err(failed(at, "no answer".to_owned()));

@@ -1,13 +1,15 @@
-//! From webhooks to their categories: rules of the project first, then its corrections, then its labels, then
-//! the model, and `other` where the model is not sure.
+//! From webhooks to their categories: rules of the project first, then the nearest of its corrections and its labels'
+//! examples, then the model, and `other` where the model is not sure.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use router_schemas::{
     Classification, KnowledgeId, ProjectId, SourceId,
+    config::{CorrectionConfig, LabelConfig, ModelConfig},
     processed::{DecidedBy, RunnerUp, Shadow},
 };
 use serde_json::Value;
@@ -37,17 +39,29 @@ pub struct Webhook<'a> {
 /// Classifies, with a model or by rules alone.
 #[derive(Debug, Default)]
 pub struct Classifier {
-    models: Option<Arc<Models>>,
-    taught: Mutex<Option<Arc<Taught>>>,
+    models: Option<Models>,
+    taught: Mutex<HashMap<ProjectId, Arc<Taught>>>,
     meters: Meters,
 }
 
-/// Examples of all projects, as one model sees them.
+/// What one project has taught, as one model sees it.
 #[derive(Debug)]
 struct Taught {
-    version: u64,
     model: Arc<Model>,
-    projects: HashMap<ProjectId, Examples>,
+    corrections: Option<Settings<CorrectionConfig>>,
+    labels: Option<Settings<LabelConfig>>,
+    examples: Examples,
+}
+
+type Settings<T> = Arc<BTreeMap<KnowledgeId, Arc<T>>>;
+
+/// Whether both are the very same settings.
+fn same<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        _ => false,
+    }
 }
 
 #[derive(Debug)]
@@ -55,6 +69,8 @@ struct Meters {
     model_seconds: metrics::Histogram,
     shadow_agrees: metrics::Counter,
     shadow_disagrees: metrics::Counter,
+    shadow_seconds: metrics::Histogram,
+    shadow_failures: metrics::Counter,
 }
 
 impl Default for Meters {
@@ -64,6 +80,8 @@ impl Default for Meters {
             model_seconds: metrics::histogram!("router_process_model_seconds"),
             shadow_agrees: shadow("yes"),
             shadow_disagrees: shadow("no"),
+            shadow_seconds: metrics::histogram!("router_process_shadow_seconds"),
+            shadow_failures: metrics::counter!("router_process_shadow_failures_total"),
         }
     }
 }
@@ -72,7 +90,7 @@ impl Classifier {
     #[must_use]
     pub fn new(models: Models) -> Self {
         Self {
-            models: Some(Arc::new(models)),
+            models: Some(models),
             ..Self::default()
         }
     }
@@ -81,6 +99,13 @@ impl Classifier {
     #[must_use]
     pub fn rules_alone() -> Self {
         Self::default()
+    }
+
+    /// Brings these models into force; see [`Models::follow`]. True where there is no model to be had.
+    pub fn follow(&self, wanted: &ModelConfig) -> bool {
+        self.models
+            .as_ref()
+            .is_none_or(|models| models.follow(wanted))
     }
 
     /// One classification for each webhook.
@@ -107,7 +132,6 @@ impl Classifier {
                 .map(|ruled| ruled.unwrap_or_else(nothing))
                 .collect());
         };
-        models.follow(&tables.model);
         let mut rest = self
             .by_model(&models.in_force(), tables, &open)?
             .into_iter();
@@ -124,27 +148,41 @@ impl Classifier {
         webhooks: &[&Webhook<'_>],
     ) -> Result<Vec<Classification>, ModelError> {
         let model = &models.current;
-        let began = std::time::Instant::now();
-        let answers = model.answers(&rows(model, webhooks))?;
+        let began = Instant::now();
+        let rows_of = rows(model, webhooks);
+        let answers = model.answers(&rows_of)?;
         self.meters
             .model_seconds
             .record(began.elapsed().as_secs_f64());
-        let taught = self.taught(model, tables)?;
+        let mut taught: HashMap<ProjectId, Option<Arc<Taught>>> = HashMap::new();
         let mut decided: Vec<Classification> = webhooks
             .iter()
-            .zip(&answers)
-            .map(|(webhook, answer)| {
-                let examples = taught.projects.get(&webhook.project_id);
-                let known = examples.and_then(|examples| by_example(model, examples, answer));
+            .zip(rows_of.iter().zip(&answers))
+            .map(|(webhook, (row, answer))| {
+                let project = webhook.project_id;
+                let taught = taught
+                    .entry(project)
+                    .or_insert_with(|| self.taught(model, tables, project));
+                let known = taught.as_ref().and_then(|taught| {
+                    let found = taught.examples.find(webhook.source_id, row, answer)?;
+                    Some(by_example(model, found, answer))
+                });
                 known.unwrap_or_else(|| by_probability(model, answer))
             })
             .collect();
         if let Some(shadow) = &models.shadow {
             // A model that is tried out harms nobody: where it fails, it has said nothing.
+            let began = Instant::now();
             match shadow.answers(&rows(shadow, webhooks)) {
                 Ok(answers) => self.compare(shadow, &answers, &mut decided),
-                Err(error) => tracing::warn!(%error, "the shadow model does not answer"),
+                Err(error) => {
+                    self.meters.shadow_failures.increment(1);
+                    tracing::debug!(%error, "the shadow model does not answer");
+                }
             }
+            self.meters
+                .shadow_seconds
+                .record(began.elapsed().as_secs_f64());
         }
         Ok(decided)
     }
@@ -168,44 +206,53 @@ impl Classifier {
         }
     }
 
-    /// The examples of all projects, embedded again when they or the model have changed.
-    fn taught(&self, model: &Arc<Model>, tables: &Tables) -> Result<Arc<Taught>, ModelError> {
+    /// What a project has taught, embedded again when it or the model has changed. Where that fails, what was known
+    /// stays.
+    fn taught(
+        &self,
+        model: &Arc<Model>,
+        tables: &Tables,
+        project: ProjectId,
+    ) -> Option<Arc<Taught>> {
+        let (corrections, labels) = (
+            tables.corrections.get(&project),
+            tables.labels.get(&project),
+        );
         let mut known = self.taught.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(taught) = &*known
-            && taught.version == tables.knowledge_version
+        if corrections.is_none() && labels.is_none() {
+            known.remove(&project);
+            return None;
+        }
+        if let Some(taught) = known.get(&project)
             && Arc::ptr_eq(&taught.model, model)
+            && same(taught.corrections.as_ref(), corrections)
+            && same(taught.labels.as_ref(), labels)
         {
-            return Ok(Arc::clone(taught));
+            return Some(Arc::clone(taught));
         }
-        let mut projects = HashMap::new();
-        for project in tables.labels.keys().chain(tables.corrections.keys()) {
-            if projects.contains_key(project) {
-                continue;
+        let all_corrections = corrections.into_iter().flat_map(|all| all.iter());
+        let all_labels = labels.into_iter().flat_map(|all| all.iter());
+        let examples = Examples::new(
+            model,
+            all_corrections.map(|(id, config)| (*id, &**config)),
+            all_labels.map(|(id, config)| (*id, &**config)),
+        );
+        match examples {
+            Ok(examples) => {
+                let taught = Arc::new(Taught {
+                    model: Arc::clone(model),
+                    corrections: corrections.cloned(),
+                    labels: labels.cloned(),
+                    examples,
+                });
+                known.insert(project, Arc::clone(&taught));
+                Some(taught)
             }
-            let corrections = tables
-                .corrections
-                .get(project)
-                .into_iter()
-                .flat_map(|all| all.iter());
-            let labels = tables
-                .labels
-                .get(project)
-                .into_iter()
-                .flat_map(|all| all.iter());
-            let examples = Examples::new(
-                model,
-                corrections.map(|(id, config)| (*id, &**config)),
-                labels.map(|(id, config)| (*id, &**config)),
-            )?;
-            projects.insert(*project, examples);
+            Err(error) => {
+                tracing::error!(%project, %error, "what the project has taught cannot be worked out");
+                known.get(&project).map(Arc::clone)
+            }
         }
-        let taught = Arc::new(Taught {
-            version: tables.knowledge_version,
-            model: Arc::clone(model),
-            projects,
-        });
-        *known = Some(Arc::clone(&taught));
-        Ok(taught)
     }
 }
 
@@ -248,25 +295,17 @@ fn nothing() -> Classification {
 }
 
 /// What a project has taught of events like this one; the model's own answer is the runner-up.
-fn by_example(model: &Model, examples: &Examples, answer: &Answer) -> Option<Classification> {
-    let known = |(near, likeness): (&Near, f32), decided_by| {
-        let first = by_probability(model, answer);
-        Classification {
-            confidence: round(likeness.clamp(0.0, 1.0)),
-            runner_up: Some(RunnerUp {
-                category: first.category,
-                confidence: first.confidence,
-            }),
-            model_version: first.model_version,
-            ..certain(&near.category, decided_by, Some(near.id))
-        }
-    };
-    let correction = examples.correction(&answer.embedding);
-    if let Some(found) = correction {
-        return Some(known(found, DecidedBy::Correction));
+fn by_example(model: &Model, (near, likeness): (&Near, f32), answer: &Answer) -> Classification {
+    let first = by_probability(model, answer);
+    Classification {
+        confidence: round(likeness.clamp(0.0, 1.0)),
+        runner_up: Some(RunnerUp {
+            category: first.category,
+            confidence: first.confidence,
+        }),
+        model_version: first.model_version,
+        ..certain(&near.category, near.decided_by, Some(near.id))
     }
-    let label = examples.label(&answer.embedding)?;
-    Some(known(label, DecidedBy::Label))
 }
 
 /// What the model says, or `other` where it is not sure.
@@ -289,8 +328,12 @@ pub(super) fn by_probability(model: &Model, answer: &Answer) -> Classification {
     Classification {
         category: if sure { label(first.0) } else { OTHER }.to_owned(),
         confidence: round(first.1),
-        // What was first is the runner-up of a doubt.
-        runner_up: Some(named(if sure { second } else { first })),
+        // What was first is the runner-up of a doubt, unless it says the same.
+        runner_up: Some(named(if sure || label(first.0) == OTHER {
+            second
+        } else {
+            first
+        })),
         decided_by: if sure {
             DecidedBy::Model
         } else {

@@ -12,9 +12,9 @@ use crate::headers::SenderHeaders;
 /// Buckets that tokens are hashed into.
 pub const BUCKETS: u32 = 32_768;
 /// Tokens of one webhook at the most.
-pub const MAX_TOKENS: usize = 160;
+pub const MAX_TOKENS: usize = 128;
 /// Words of one webhook at the most.
-pub const MAX_WORDS: usize = 128;
+pub const MAX_WORDS: usize = 96;
 /// Places whose words are averaged apart from those of others.
 pub(super) const GROUPS: u8 = 6;
 /// Tokens of one example; more than a model takes, so that another model may take more.
@@ -29,6 +29,8 @@ pub struct Row {
     pub words: Vec<i32>,
     /// For each word the number of the places it was met in.
     pub groups: Vec<i32>,
+    /// Of `tokens` those that are words of the event's name. No model takes them; they tell events of one sender apart.
+    pub event: Vec<i32>,
 }
 
 /// Which words are averaged together, by the place of their token.
@@ -42,6 +44,9 @@ fn group(place: u8) -> i32 {
         _ => 5,
     }
 }
+
+/// Words of values that name the event.
+const EVENT_PLACE: u8 = b'e';
 
 /// Tokens of these places are single words.
 fn is_word(place: u8) -> bool {
@@ -82,7 +87,8 @@ struct Collecting<'a> {
 }
 
 impl<'a> Features<'a> {
-    pub(super) fn new(vocabulary: &'a Vocabulary) -> Self {
+    #[must_use]
+    pub fn new(vocabulary: &'a Vocabulary) -> Self {
         Self {
             reader: Reader::default(),
             row: Collecting {
@@ -138,6 +144,9 @@ impl Sink for Collecting<'_> {
         let id = bucket(place, text);
         if self.row.tokens.len() < MAX_TOKENS && self.tokens.insert(id as usize) {
             self.row.tokens.push(id);
+            if place == EVENT_PLACE {
+                self.row.event.push(id);
+            }
         }
         if !word {
             return;

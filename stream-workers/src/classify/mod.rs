@@ -30,6 +30,7 @@ pub use model::{Answer, Model, ModelError};
 pub use models::{InForce, Models};
 pub use reading::SCHEME;
 pub use rules::{Asked, Explanation, Rule, Rules};
+pub use vocabulary::Vocabulary;
 
 /// The category of what nobody is sure about.
 const OTHER: &str = "other";

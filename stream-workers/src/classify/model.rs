@@ -73,6 +73,8 @@ pub enum ModelError {
         rows: usize,
         labels: usize,
     },
+    #[error("embedding: {0}")]
+    Embedding(String),
     #[error("its own case {case}: {why}")]
     Case { case: usize, why: String },
 }
@@ -215,7 +217,10 @@ impl Model {
         for part in order.chunks(ROWS) {
             self.run(&mut session, part, rows, &mut answers)?;
         }
-        Ok(answers.into_iter().flatten().collect())
+        Ok(answers
+            .into_iter()
+            .map(|answer| answer.expect("every row is in one part of the order"))
+            .collect())
     }
 
     fn run(
@@ -255,14 +260,21 @@ impl Model {
         };
         let (probabilities, embeddings) = (extract("probabilities")?, extract("embedding")?);
         let labels = self.facts.labels.len();
-        if probabilities.len() != part.len() * labels || embeddings.len() % part.len() != 0 {
+        if probabilities.len() != part.len() * labels {
             return Err(ModelError::Shape {
                 found: probabilities.len(),
                 rows: part.len(),
                 labels,
             });
         }
-        let width = (embeddings.len() / part.len()).max(1);
+        let width = embeddings.len() / part.len();
+        if width == 0 || embeddings.len() != width * part.len() {
+            return Err(ModelError::Embedding(format!(
+                "{} numbers for {} webhooks",
+                embeddings.len(),
+                part.len()
+            )));
+        }
         let both = probabilities
             .chunks_exact(labels)
             .zip(embeddings.chunks_exact(width));

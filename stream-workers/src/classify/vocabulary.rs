@@ -15,7 +15,7 @@ const MIN_SECOND_BYTES: usize = 2;
 /// checked when it is read, and that another word has the hash of one of them is as likely as a bit that
 /// flips by itself.
 #[derive(Debug, Default)]
-pub(super) struct Vocabulary {
+pub struct Vocabulary {
     numbers: HashMap<u64, u32, BuildHasherDefault<AsIs>>,
 }
 
@@ -54,7 +54,7 @@ impl Vocabulary {
     ///
     /// # Errors
     /// A word stands in it twice.
-    pub(super) fn read(text: &str) -> Result<Self, String> {
+    pub fn read(text: &str) -> Result<Self, String> {
         let mut numbers = HashMap::default();
         for (line, word) in text.lines().enumerate() {
             let number = u32::try_from(line).map_err(|_| "too many words".to_owned())?;

@@ -11,12 +11,12 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
-use router_schemas::{Classification, ProjectId, SourceId};
+use router_schemas::{Classification, ProjectId, SourceId, config::ModelConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    classify::{Classifier, Models, Webhook, Weight, example, explain, library, model_dir},
+    classify::{Classifier, Model, Models, Webhook, Weight, example, explain, library, model_dir},
     directory::Tables,
     headers::SenderHeaders,
 };
@@ -28,18 +28,15 @@ const BATCH: usize = 64;
 pub struct ClassifyArgs {
     #[command(flatten)]
     lines: LinesArgs,
-    /// Also say which tokens weighed most, for the answer (above 0) or against it
+    /// Also say which tokens weighed most, for the model's first choice (above 0) or against it
     #[arg(long)]
     explain: bool,
     /// Tokens named by --explain
     #[arg(long, default_value_t = 8)]
     tokens: usize,
-    /// Directory of another model than the one in force (default: MODEL_DIR, else the one that came along)
+    /// Directory of another model (default: MODEL_DIR, else the one that came with the program)
     #[arg(long)]
     model: Option<PathBuf>,
-    /// Write the probability of every label
-    #[arg(long, hide = true)]
-    probabilities: bool,
 }
 
 #[derive(Debug, Args)]
@@ -55,11 +52,17 @@ pub(super) struct Line {
     #[serde(default)]
     id: Option<Value>,
     #[serde(default)]
-    headers: BTreeMap<String, String>,
+    headers: Option<BTreeMap<String, String>>,
     #[serde(default)]
     content_type: Option<String>,
-    #[serde(default)]
     body: String,
+}
+
+/// What is written in place of an answer to a line that is no webhook.
+#[derive(Debug, Serialize)]
+struct Refusal {
+    line: usize,
+    error: String,
 }
 
 /// One line of the answer.
@@ -71,8 +74,6 @@ struct Answer<'a> {
     classification: Classification,
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens: Option<Vec<Weight>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    probabilities: Option<BTreeMap<&'a str, f32>>,
 }
 
 impl Line {
@@ -83,101 +84,128 @@ impl Line {
         self.body.as_bytes()
     }
     pub(super) fn headers(&self) -> SenderHeaders<'static> {
-        let pairs = self.headers.iter();
+        let pairs = self.headers.iter().flatten();
         SenderHeaders::from_pairs(pairs.map(|(n, v)| (n.to_ascii_lowercase(), v.clone())))
     }
 }
 
+/// Every line with its number, from 1; what is no webhook as an error that says what is wrong with it. Empty lines are
+/// passed over.
 pub(super) fn lines(
     file: &Path,
-) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Line>> + use<>> {
+) -> anyhow::Result<impl Iterator<Item = (usize, anyhow::Result<Line>)> + use<>> {
     let reader: Box<dyn BufRead> = if file.as_os_str() == "-" {
         Box::new(io::stdin().lock())
     } else {
         let file = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
         Box::new(BufReader::new(file))
     };
-    Ok(reader
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !matches!(line, Ok(l) if l.trim().is_empty()))
-        .map(|(at, line)| {
-            let line = line.with_context(|| format!("line {}", at + 1))?;
-            serde_json::from_str(&line).with_context(|| {
-                format!("line {}: not {{\"headers\": {{...}}, \"content_type\": \"...\", \"body\": \"...\"}}", at + 1)
-            })
-        }))
+    let numbered = reader.split(b'\n').enumerate();
+    Ok(numbered.filter_map(|(at, line)| {
+        let line = match line {
+            Ok(line) => line,
+            Err(error) => return Some((at + 1, Err(error.into()))),
+        };
+        let text = line
+            .strip_prefix(b"\xef\xbb\xbf")
+            .unwrap_or(&line)
+            .trim_ascii();
+        (!text.is_empty()).then(|| (at + 1, parse(text)))
+    }))
+}
+
+fn parse(text: &[u8]) -> anyhow::Result<Line> {
+    // A list would be taken for the fields in their order.
+    anyhow::ensure!(text.starts_with(b"{"), "not a JSON object");
+    serde_json::from_slice(text).context(
+        "not a webhook: {\"id\": ..., \"headers\": {...}, \"content_type\": \"...\", \"body\": \"...\"}",
+    )
 }
 
 /// Writes one JSON line for each webhook: id, category, confidence, runner-up, who decided, and which tokens
-/// weighed most where that is asked.
+/// weighed most where that is asked; and one with the error for each line that is no webhook.
 ///
 /// # Errors
-/// The file cannot be read, or there is no model.
+/// The file cannot be read, there is no model, or a line was no webhook.
 pub fn run(args: ClassifyArgs) -> anyhow::Result<()> {
-    let dir = args.model.map_or_else(model_dir, Ok)?;
-    let models = Models::load(&library()?, &dir)?;
+    let dir = args.model.clone().map_or_else(model_dir, Ok)?;
+    let models = Models::load(&library()?, &dir, &ModelConfig::default())?;
     let model = models.in_force().current.clone();
     let classifier = Classifier::new(models);
-    let tables = Tables::default();
     let mut out = BufWriter::new(io::stdout().lock());
     let mut lines = lines(&args.lines.input)?;
+    let mut refused = 0;
     loop {
-        let batch = lines
-            .by_ref()
-            .take(BATCH)
-            .collect::<anyhow::Result<Vec<_>>>()?;
+        let batch: Vec<_> = lines.by_ref().take(BATCH).collect();
         if batch.is_empty() {
-            return Ok(out.flush()?);
+            break;
         }
-        let headers: Vec<_> = batch.iter().map(Line::headers).collect();
-        let webhooks: Vec<_> = batch
+        let good: Vec<&Line> = batch
             .iter()
-            .zip(&headers)
-            .map(|(line, headers)| Webhook {
-                project_id: ProjectId::DEFAULT,
-                source_id: SourceId(uuid::Uuid::nil()),
-                headers,
-                content_type: line.content_type(),
-                body: line.body(),
-                document: None,
-            })
+            .filter_map(|(_, line)| line.as_ref().ok())
             .collect();
-        let probabilities = if args.probabilities {
-            let mut features = model.features();
-            let rows: Vec<_> = webhooks
-                .iter()
-                .map(|w| features.read(w.headers, w.content_type, w.body))
-                .collect();
-            Some(model.answers(&rows)?)
-        } else {
-            None
-        };
-        let answers = classifier.classify(&tables, &webhooks)?;
-        for (at, classification) in answers.into_iter().enumerate() {
-            let webhook = &webhooks[at];
+        let mut answers = answers(&args, &classifier, &model, &good)?.into_iter();
+        for (number, line) in &batch {
+            match line {
+                Ok(_) => serde_json::to_writer(&mut out, &answers.next())?,
+                Err(error) => {
+                    refused += 1;
+                    let (line, error) = (*number, format!("{error:#}"));
+                    serde_json::to_writer(&mut out, &Refusal { line, error })?;
+                }
+            }
+            out.write_all(b"\n")?;
+        }
+        out.flush()?;
+    }
+    anyhow::ensure!(
+        refused == 0,
+        "{refused} lines are no webhooks; their answers say what is wrong"
+    );
+    Ok(())
+}
+
+fn answers<'a>(
+    args: &ClassifyArgs,
+    classifier: &Classifier,
+    model: &Model,
+    lines: &[&'a Line],
+) -> anyhow::Result<Vec<Answer<'a>>> {
+    let headers: Vec<_> = lines.iter().map(|line| line.headers()).collect();
+    let webhooks: Vec<_> = lines
+        .iter()
+        .zip(&headers)
+        .map(|(line, headers)| Webhook {
+            project_id: ProjectId::DEFAULT,
+            source_id: SourceId(uuid::Uuid::nil()),
+            headers,
+            content_type: line.content_type(),
+            body: line.body(),
+            document: None,
+        })
+        .collect();
+    let classified = classifier.classify(&Tables::default(), &webhooks)?;
+    lines
+        .iter()
+        .zip(&webhooks)
+        .zip(classified)
+        .map(|((line, webhook), classification)| {
             let weights = || {
                 explain(
-                    &model,
+                    model,
                     webhook.headers,
                     webhook.content_type,
                     webhook.body,
                     args.tokens,
                 )
             };
-            let answer = Answer {
-                id: batch[at].id.as_ref(),
+            Ok(Answer {
+                id: line.id.as_ref(),
                 classification,
                 tokens: args.explain.then(weights).transpose()?,
-                probabilities: probabilities.as_ref().map(|all| {
-                    let labels = model.labels().iter().map(String::as_str);
-                    labels.zip(all[at].probabilities.iter().copied()).collect()
-                }),
-            };
-            serde_json::to_writer(&mut out, &answer)?;
-            out.write_all(b"\n")?;
-        }
-    }
+            })
+        })
+        .collect()
 }
 
 /// Writes the tokens of each webhook as a line of a JSON array.
@@ -186,8 +214,8 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<()> {
 /// The file cannot be read.
 pub fn tokens(args: LinesArgs) -> anyhow::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
-    for line in lines(&args.input)? {
-        let line = line?;
+    for (number, line) in lines(&args.input)? {
+        let line = line.with_context(|| format!("line {number}"))?;
         let example = example(&line.headers(), line.content_type(), line.body());
         serde_json::to_writer(&mut out, &example.tokens)?;
         out.write_all(b"\n")?;

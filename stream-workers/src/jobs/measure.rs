@@ -71,8 +71,8 @@ fn microseconds(
 /// The file cannot be read or is empty, or there is no model.
 pub fn run(args: MeasureArgs) -> anyhow::Result<()> {
     let webhooks: Vec<Webhook> = lines(&args.lines.input)?
-        .map(|line| {
-            let line = line?;
+        .map(|(number, line)| {
+            let line = line.with_context(|| format!("line {number}"))?;
             let headers = line.headers();
             Ok(Webhook { headers, line })
         })

@@ -9,6 +9,7 @@ use router_runtime::{
     kafka::KafkaSettings,
     lifecycle::{Readiness, Shutdown},
 };
+use router_schemas::config::ModelConfig;
 
 use super::{
     compose::Outlets,
@@ -25,6 +26,9 @@ const PARALLEL_BATCHES: usize = 2;
 
 /// Live traffic comes in small portions; a few milliseconds make one answer of many.
 const FETCH: (u32, Duration) = (64 << 10, Duration::from_millis(5));
+
+/// How soon another model is noticed.
+const MODEL_TICK: Duration = Duration::from_millis(250);
 
 /// Settings of the role, from the environment.
 #[derive(Debug, Clone)]
@@ -59,14 +63,15 @@ impl ProcessSettings {
         })
     }
 
-    fn classifier(&self) -> anyhow::Result<Classifier> {
+    /// With the models that are wanted, so that nothing is classified by one that was replaced.
+    fn classifier(&self, wanted: &ModelConfig) -> anyhow::Result<Classifier> {
         let Some(place) = &self.model else {
             tracing::warn!(
                 "CLASSIFIER=rules: no model is asked, and what no rule decides is `other`"
             );
             return Ok(Classifier::rules_alone());
         };
-        let models = Models::load(&place.library, &place.dir)?;
+        let models = Models::load(&place.library, &place.dir, wanted)?;
         let version = models.in_force().current.version().to_owned();
         tracing::info!(version, dir = %place.dir.display(), "model loaded");
         Ok(Classifier::new(models))
@@ -87,7 +92,6 @@ pub async fn run(
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
     let names = kafka.names();
-    let classifier = settings.classifier()?;
     let directory = Arc::new(Directory::default());
     let config_position = config_view::follow(
         kafka,
@@ -98,6 +102,7 @@ pub async fn run(
     if !config_position.completed(shutdown).await {
         return Ok(());
     }
+    let classifier = settings.classifier(&directory.snapshot().model)?;
     let stage = ProcessStage(Arc::new(Shared {
         directory,
         config_position,
@@ -108,6 +113,7 @@ pub async fn run(
         body_limit_bytes: settings.body_limit_bytes,
     }));
     let mut running = tokio::task::JoinSet::new();
+    let following = tokio::spawn(follow_models(stage.clone()));
     for (name, topic) in [("process", names.raw), ("reprocess", names.replay)] {
         let mut consumer = ConsumerSettings::new(kafka.clone(), name, vec![topic]);
         consumer.instance_id = instance_id.map(ToOwned::to_owned);
@@ -130,5 +136,19 @@ pub async fn run(
             shutdown.fail(&format!("{error:#}"));
         }
     }
+    following.abort();
     Ok(())
+}
+
+/// Sees to it that the models that are wanted are in force, whether or not webhooks come.
+async fn follow_models(stage: ProcessStage) {
+    let mut ticks = tokio::time::interval(MODEL_TICK);
+    loop {
+        ticks.tick().await;
+        let shared = Arc::clone(&stage.0);
+        let follow = move || shared.classifier.follow(&shared.directory.snapshot().model);
+        if let Err(error) = tokio::task::spawn_blocking(follow).await {
+            tracing::error!(%error, "a model could not be loaded");
+        }
+    }
 }

@@ -153,24 +153,25 @@ fn is_date(bytes: &[u8], digits: usize) -> bool {
     {
         return true;
     }
-    let months = [
-        &b"Jan"[..],
-        b"Feb",
-        b"Mar",
-        b"Apr",
-        b"May",
-        b"Jun",
-        b"Jul",
-        b"Aug",
-        b"Sep",
-        b"Oct",
-        b"Nov",
-        b"Dec",
-    ];
-    digits >= 5
-        && months
-            .iter()
-            .any(|month| memchr::memmem::find(bytes, month).is_some())
+    digits >= 5 && bytes.windows(3).any(is_month)
+}
+
+fn is_month(letters: &[u8]) -> bool {
+    matches!(
+        letters,
+        b"Jan"
+            | b"Feb"
+            | b"Mar"
+            | b"Apr"
+            | b"May"
+            | b"Jun"
+            | b"Jul"
+            | b"Aug"
+            | b"Sep"
+            | b"Oct"
+            | b"Nov"
+            | b"Dec"
+    )
 }
 
 #[cfg(test)]
