@@ -42,7 +42,7 @@ train: ## make the classifier's model again: make train [CORRECTIONS=file] [OUT=
 eval: ## measure it on labelled webhooks: make eval FILE=webhooks.jsonl [MODEL=directory]
 	@$(if $(FILE),,echo "usage: make eval FILE=webhooks.jsonl" >&2; exit 64)
 	@stream-workers/classifier/run eval "$(abspath $(FILE))" $(if $(MODEL),--model "$(abspath $(MODEL))")
-compare: ## other designs of the classifier beside it, into its card (about 25 minutes)
+compare: ## other designs of the classifier beside it, into its card (about 15 minutes)
 	@stream-workers/classifier/run compare
 
 fmt: ## format

@@ -143,3 +143,10 @@ def put(path: Path, section: str, text: str) -> None:
         parts[name] = rest[:end].strip() if found else "Not measured yet."
     parts[section] = text.strip()
     path.write_text("\n\n".join(f"{name}\n{parts[name]}" for name in SECTIONS) + "\n", encoding="utf-8")
+
+
+def replace_line(path: Path, line: str) -> None:
+    """Puts a line of a table in place of the one with the same first column."""
+    start = "|".join(line.split("|")[:2]) + "|"
+    lines = path.read_text(encoding="utf-8").split("\n")
+    path.write_text("\n".join(line if old.startswith(start) else old for old in lines), encoding="utf-8")

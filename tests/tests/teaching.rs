@@ -157,24 +157,17 @@ async fn a_model_is_shadowed_promoted_and_rolled_back_without_a_restart() {
         env: vec![("MODEL_DIR", dir.display().to_string())],
         ..WorldSettings::default()
     };
-    let Some(world) = World::start("models", settings).await else {
+    let Some(mut world) = World::start("models", settings).await else {
         return;
     };
     let receiver = Receiver::start().await;
     let app = world.destination("app", &receiver.url(), &[]);
     world.route("all", &app, &[]);
     let invoice = json!({"type": "invoice.paid", "amount_due": 4200, "currency": "eur"});
-    // Loading takes its time, and until then the old model answers.
-    let until = async |what: &str, done: &dyn Fn(&Value) -> bool| {
-        eventually(what, PATIENCE, async || {
-            let (_, row) = result(&world, &receiver, &invoice).await;
-            done(&row).then_some(row)
-        })
-        .await
-    };
-    let builtin = until("an answer", &|_| true).await;
+    let (_, builtin) = result(&world, &receiver, &invoice).await;
     world.control(&["model", "shadow", "next"]);
-    let row = until("a disagreement", &|row| row["shadow"] == "code").await;
+    let is_disagreement = |row: &Value| row["shadow"] == "code";
+    let row = until(&world, &receiver, &invoice, &is_disagreement).await;
     assert_eq!(
         (&row["category"], &row["model"]),
         (&json!("billing"), &builtin["model"])
@@ -182,16 +175,39 @@ async fn a_model_is_shadowed_promoted_and_rolled_back_without_a_restart() {
     let listed = world.control_json(&["model", "disagreements"]);
     assert!(listed.to_string().contains("\"code\""), "{listed}");
     world.control(&["model", "promote"]);
-    let row = until("the promoted model", &|row| row["model"] == "next").await;
+    let row = until(&world, &receiver, &invoice, &|row| row["model"] == "next").await;
     assert_eq!(
         (&row["category"], &row["shadow"]),
         (&json!("code"), &Value::Null)
     );
+    // A process that starts again has it from its first webhook on.
+    world.service("process").kill();
+    world.service("process").restart();
+    world.service("process").ready().await;
+    let (_, row) = result(&world, &receiver, &invoice).await;
+    assert_eq!(row["model"], "next");
     world.control(&["model", "rollback"]);
-    let row = until("the model before", &|row| row["model"] == builtin["model"]).await;
+    let row = until(&world, &receiver, &invoice, &|row| {
+        row["model"] == builtin["model"]
+    })
+    .await;
     assert_eq!(row["category"], "billing");
     world.balances(PATIENCE).await;
     fs::remove_dir_all(dir).unwrap();
+}
+
+/// Sends until the result is as wanted: a model that was asked for is loaded beside the one that answers.
+async fn until(
+    world: &World,
+    receiver: &Receiver,
+    body: &Value,
+    done: &dyn Fn(&Value) -> bool,
+) -> Value {
+    eventually("another model", PATIENCE, async || {
+        let (_, row) = result(world, receiver, body).await;
+        done(&row).then_some(row)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,22 +2,32 @@
 //! batches and alone, a large body, and memory. For `router-tools bench classify`.
 
 use std::{
+    collections::BTreeMap,
     fs,
     hint::black_box,
+    path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use clap::Args;
+use router_schemas::{
+    EventId, KnowledgeId, ProjectId, SourceId,
+    config::{CorrectionConfig, ModelConfig},
+};
 use serde_json::{Value, json};
 
 use super::classify::{Line, LinesArgs, lines};
 use crate::{
-    classify::{Model, Row, count_tokens, library, model_dir},
+    classify::{self, Classifier, Model, Models, Row, count_tokens, example, library, model_dir},
+    directory::Tables,
     headers::SenderHeaders,
 };
 
 const BATCH: usize = 64;
+/// The most that a project may have.
+const MAX_CORRECTIONS: usize = 2_000;
 const LARGE_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Args)]
@@ -80,7 +90,9 @@ pub fn run(args: MeasureArgs) -> anyhow::Result<()> {
     anyhow::ensure!(!webhooks.is_empty(), "no webhooks to measure with");
     let length = Duration::from_secs_f64(args.seconds);
     let before_kib = resident_kib()?;
-    let model = Model::load(&library()?, &model_dir()?)?;
+    let dir = model_dir()?;
+    let model = Model::load(&library()?, &dir)?;
+    let memory_kib = resident_kib()?.saturating_sub(before_kib);
     let figures = json!({
         "model": model.version(),
         "webhooks": webhooks.len(),
@@ -88,7 +100,8 @@ pub fn run(args: MeasureArgs) -> anyhow::Result<()> {
         "batched_us": batched(&model, &webhooks, length)?,
         "alone_us": alone(&model, &webhooks, length)?,
         "large": large(&model, length)?,
-        "memory_kib": resident_kib()?.saturating_sub(before_kib),
+        "taught_us": taught(&dir, &webhooks, length)?,
+        "memory_kib": memory_kib,
     });
     println!("{figures}");
     Ok(())
@@ -179,4 +192,48 @@ fn large(model: &Model, length: Duration) -> anyhow::Result<Value> {
         figures[name] = json!(together);
     }
     Ok(figures)
+}
+
+/// Microseconds that as many corrections as a project may have add to each webhook of a batch.
+fn taught(dir: &Path, webhooks: &[Webhook], length: Duration) -> anyhow::Result<f64> {
+    let classifier = Classifier::new(Models::load(&library()?, dir, &ModelConfig::default())?);
+    let source_id = SourceId(uuid::Uuid::nil());
+    let shown: Vec<_> = webhooks
+        .iter()
+        .map(|webhook| classify::Webhook {
+            project_id: ProjectId::DEFAULT,
+            source_id,
+            headers: &webhook.headers,
+            content_type: webhook.line.content_type(),
+            body: webhook.line.body(),
+            document: None,
+        })
+        .collect();
+    let correction = |webhook: &classify::Webhook<'_>| CorrectionConfig {
+        project_id: ProjectId::DEFAULT,
+        source_id,
+        event_id: EventId::generate(),
+        category: "other".into(),
+        instead_of: None,
+        example: example(webhook.headers, webhook.content_type, webhook.body),
+    };
+    let corrections = shown.iter().cycle().take(MAX_CORRECTIONS);
+    let corrections: BTreeMap<_, _> = corrections
+        .map(|webhook| (KnowledgeId::generate(), Arc::new(correction(webhook))))
+        .collect();
+    let mut tables = Tables::default();
+    let cost = |tables: &Tables| {
+        let all = microseconds(length, || {
+            for batch in shown.chunks(BATCH) {
+                black_box(classifier.classify(tables, batch)?);
+            }
+            Ok(())
+        })?;
+        Ok::<_, anyhow::Error>(all / shown.len() as f64)
+    };
+    let without = cost(&tables)?;
+    tables
+        .corrections
+        .insert(ProjectId::DEFAULT, Arc::new(corrections));
+    Ok(cost(&tables)? - without)
 }

@@ -69,6 +69,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<Figures> {
             number("/alone_us/together"),
             Some(AIM_ALONE_US),
         ),
+        row("more by 2,000 corrections, us", number("/taught_us"), None),
         row(
             "1 MB, a long list, us",
             number("/large/list_us"),
