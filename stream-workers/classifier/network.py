@@ -4,9 +4,9 @@ Two looks at a webhook. Its tokens, hashed: a learned row of a table for each, a
 Its words: the pretrained base's vectors, averaged for each group of places, each word
 with a learned weight. Both go through one hidden layer to one logit for each label.
 
-The first knows what the corpus has; the second knows what words mean. In training half
-of the tokens, half of the words, and for a third of the webhooks all tokens are left
-out, so that neither look leans on the other.
+The first knows what the corpus has; the second knows what words mean. In training many
+of the tokens and of the words, and for a third of the webhooks all tokens are left out,
+so that neither look leans on the other.
 """
 
 from __future__ import annotations

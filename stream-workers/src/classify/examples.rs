@@ -110,17 +110,16 @@ impl Examples {
         let mut told = HashMap::new();
         for (id, config) in labels {
             told.insert(id, config.threshold);
-            for embedded in embed(model, config.examples.iter())? {
-                if let Some((_, answer)) = embedded {
-                    let near = Near {
-                        id,
-                        category: config.name.clone(),
-                        decided_by: DecidedBy::Label,
-                        only: None,
-                        least: same_event,
-                    };
-                    found.push(near, &answer.embedding);
-                }
+            let embedded = embed(model, config.examples.iter())?;
+            for (_, answer) in embedded.into_iter().flatten() {
+                let near = Near {
+                    id,
+                    category: config.name.clone(),
+                    decided_by: DecidedBy::Label,
+                    only: None,
+                    least: same_event,
+                };
+                found.push(near, &answer.embedding);
             }
         }
         found.choose(first_label, same_event, &told);
