@@ -130,7 +130,9 @@ def report(records: list[Record], run: Callable[[list[Record]], list[Record]], n
             "",
             f"Expected calibration error {error:.3f} (lenient {kind_error:.3f}). The surest {metrics.percent(share)} of the",
             f"answers (confidence {least:.2f} and above) are right in {PRECISION:.0%} of cases; lenient",
-            f"{metrics.percent(kind_share)}. Below the threshold: {metrics.percent(float(plain.unsure.mean()))}.",
+            f"{metrics.percent(kind_share)}. Below the threshold: {metrics.percent(float(plain.unsure.mean()))}. Of"
+            f" {int((~plain.strict).sum())} wrong answers {int((plain.lenient & ~plain.strict).sum())} are among the labels"
+            " that could be defended.",
             "",
             *metrics.label_table(table),
             "",
