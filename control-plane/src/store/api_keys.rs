@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::{Change, Setting, StoreError, Wanted, json_value, name_taken, sources};
+use super::{Change, Setting, StoreError, Wanted, json_value, name_taken, rows, sources};
 use crate::validate::{self, Invalid};
 
 /// Prefix of keys.
@@ -180,15 +180,9 @@ pub async fn find(
     project: ProjectId,
     wanted: &Wanted,
 ) -> Result<ApiKey, StoreError> {
-    let row = sqlx::query_as(select!(
-        "where k.project_id = $1 and (k.id = $2 or k.name = $3 and k.revoked_at is null)"
-    ))
-    .bind(project.0)
-    .bind(wanted.id())
-    .bind(wanted.name())
-    .fetch_optional(connection)
-    .await?;
-    row.ok_or_else(|| wanted.missing(KIND))
+    let select =
+        select!("where k.project_id = $1 and (k.id = $2 or k.name = $3 and k.revoked_at is null)");
+    rows::one(connection, select, project, wanted, KIND).await
 }
 
 /// Keys of a project, the oldest first, revoked ones included.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sqlx::{FromRow, PgConnection, types::Json};
 use uuid::Uuid;
 
-use super::{Change, Setting, StoreError, Wanted, events::Event, json_value, room};
+use super::{Change, Setting, StoreError, Wanted, events::Event, json_value, room, rows};
 use crate::validate::{self, Invalid};
 
 const KIND: &str = "correction";
@@ -175,8 +175,8 @@ pub async fn list(
     connection: &mut PgConnection,
     project: ProjectId,
 ) -> Result<Vec<Correction>, StoreError> {
-    let rows = sqlx::query_as(select!("where c.project_id = $1 order by c.id desc"));
-    Ok(rows.bind(project.0).fetch_all(connection).await?)
+    let select = select!("where c.project_id = $1 order by c.id desc");
+    rows::of_project(connection, select, project).await
 }
 
 /// Corrections of all projects.
@@ -184,7 +184,5 @@ pub async fn list(
 /// # Errors
 /// PostgreSQL does not answer.
 pub async fn all(connection: &mut PgConnection) -> Result<Vec<Correction>, StoreError> {
-    Ok(sqlx::query_as(select!("order by c.id"))
-        .fetch_all(connection)
-        .await?)
+    rows::every(connection, select!("order by c.id")).await
 }

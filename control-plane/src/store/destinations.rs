@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::{Change, Setting, StoreError, Wanted, json_value, name_taken, routes};
+use super::{Change, Setting, StoreError, Wanted, json_value, name_taken, routes, rows};
 use crate::validate::{self, Invalid};
 
 const KIND: &str = "destination";
@@ -372,15 +372,8 @@ pub async fn delete(
 
 async fn lock(change: &mut Change, wanted: &Wanted) -> Result<Destination, StoreError> {
     let project = change.project_id();
-    let row = sqlx::query_as(select!(
-        "where project_id = $1 and (id = $2 or name = $3) for update"
-    ))
-    .bind(project.0)
-    .bind(wanted.id())
-    .bind(wanted.name())
-    .fetch_optional(change.connection())
-    .await?;
-    row.ok_or_else(|| wanted.missing(KIND))
+    let select = select!("where project_id = $1 and (id = $2 or name = $3) for update");
+    rows::one(change.connection(), select, project, wanted, KIND).await
 }
 
 /// # Errors
@@ -390,13 +383,8 @@ pub async fn find(
     project: ProjectId,
     wanted: &Wanted,
 ) -> Result<Destination, StoreError> {
-    let row = sqlx::query_as(select!("where project_id = $1 and (id = $2 or name = $3)"))
-        .bind(project.0)
-        .bind(wanted.id())
-        .bind(wanted.name())
-        .fetch_optional(connection)
-        .await?;
-    row.ok_or_else(|| wanted.missing(KIND))
+    let select = select!("where project_id = $1 and (id = $2 or name = $3)");
+    rows::one(connection, select, project, wanted, KIND).await
 }
 
 /// Destinations of a project by name.
@@ -407,10 +395,8 @@ pub async fn list(
     connection: &mut PgConnection,
     project: ProjectId,
 ) -> Result<Vec<Destination>, StoreError> {
-    let rows = sqlx::query_as(select!("where project_id = $1 order by name"))
-        .bind(project.0)
-        .fetch_all(connection);
-    Ok(rows.await?)
+    let select = select!("where project_id = $1 order by name");
+    rows::of_project(connection, select, project).await
 }
 
 /// Destinations of all projects.
@@ -418,9 +404,7 @@ pub async fn list(
 /// # Errors
 /// PostgreSQL does not answer.
 pub async fn all(connection: &mut PgConnection) -> Result<Vec<Destination>, StoreError> {
-    Ok(sqlx::query_as(select!("order by id"))
-        .fetch_all(connection)
-        .await?)
+    rows::every(connection, select!("order by id")).await
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sqlx::{FromRow, PgConnection, types::Json};
 use uuid::Uuid;
 
-use super::{Change, Setting, StoreError, Wanted, json_value, name_taken, room};
+use super::{Change, Setting, StoreError, Wanted, json_value, name_taken, room, rows};
 use crate::validate::{self, Invalid};
 
 const KIND: &str = "label";
@@ -264,15 +264,8 @@ fn checked(mut held: Vec<Kept>, added: Vec<Kept>) -> Result<Vec<Kept>, Invalid> 
 
 async fn lock(change: &mut Change, wanted: &Wanted) -> Result<Label, StoreError> {
     let project = change.project_id();
-    let row = sqlx::query_as(select!(
-        "where project_id = $1 and (id = $2 or name = $3) for update"
-    ))
-    .bind(project.0)
-    .bind(wanted.id())
-    .bind(wanted.name())
-    .fetch_optional(change.connection())
-    .await?;
-    row.ok_or_else(|| wanted.missing(KIND))
+    let select = select!("where project_id = $1 and (id = $2 or name = $3) for update");
+    rows::one(change.connection(), select, project, wanted, KIND).await
 }
 
 /// # Errors
@@ -282,13 +275,8 @@ pub async fn find(
     project: ProjectId,
     wanted: &Wanted,
 ) -> Result<Label, StoreError> {
-    let row = sqlx::query_as(select!("where project_id = $1 and (id = $2 or name = $3)"))
-        .bind(project.0)
-        .bind(wanted.id())
-        .bind(wanted.name())
-        .fetch_optional(connection)
-        .await?;
-    row.ok_or_else(|| wanted.missing(KIND))
+    let select = select!("where project_id = $1 and (id = $2 or name = $3)");
+    rows::one(connection, select, project, wanted, KIND).await
 }
 
 /// Labels of a project by name.
@@ -299,10 +287,8 @@ pub async fn list(
     connection: &mut PgConnection,
     project: ProjectId,
 ) -> Result<Vec<Label>, StoreError> {
-    let rows = sqlx::query_as(select!("where project_id = $1 order by name"))
-        .bind(project.0)
-        .fetch_all(connection);
-    Ok(rows.await?)
+    let select = select!("where project_id = $1 order by name");
+    rows::of_project(connection, select, project).await
 }
 
 /// Labels of all projects.
@@ -310,9 +296,7 @@ pub async fn list(
 /// # Errors
 /// PostgreSQL does not answer.
 pub async fn all(connection: &mut PgConnection) -> Result<Vec<Label>, StoreError> {
-    Ok(sqlx::query_as(select!("order by id"))
-        .fetch_all(connection)
-        .await?)
+    rows::every(connection, select!("order by id")).await
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod labels;
 pub mod models;
 pub mod outbox;
 pub mod routes;
+mod rows;
 pub mod rules;
 pub mod sources;
 pub mod users;

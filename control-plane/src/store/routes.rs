@@ -8,7 +8,9 @@ use serde_json::Value;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::{Change, Setting, StoreError, Wanted, destinations, json_value, name_taken, sources};
+use super::{
+    Change, Setting, StoreError, Wanted, destinations, json_value, name_taken, rows, sources,
+};
 use crate::validate::{self, Invalid};
 
 const KIND: &str = "route";
@@ -359,15 +361,8 @@ async fn last_position(
 
 async fn lock(change: &mut Change, wanted: &Wanted) -> Result<Route, StoreError> {
     let project = change.project_id();
-    let row = sqlx::query_as(select!(
-        "where r.project_id = $1 and (r.id = $2 or r.name = $3) for update of r"
-    ))
-    .bind(project.0)
-    .bind(wanted.id())
-    .bind(wanted.name())
-    .fetch_optional(change.connection())
-    .await?;
-    row.ok_or_else(|| wanted.missing(KIND))
+    let select = select!("where r.project_id = $1 and (r.id = $2 or r.name = $3) for update of r");
+    rows::one(change.connection(), select, project, wanted, KIND).await
 }
 
 /// # Errors
@@ -377,15 +372,8 @@ pub async fn find(
     project: ProjectId,
     wanted: &Wanted,
 ) -> Result<Route, StoreError> {
-    let row = sqlx::query_as(select!(
-        "where r.project_id = $1 and (r.id = $2 or r.name = $3)"
-    ))
-    .bind(project.0)
-    .bind(wanted.id())
-    .bind(wanted.name())
-    .fetch_optional(connection)
-    .await?;
-    row.ok_or_else(|| wanted.missing(KIND))
+    let select = select!("where r.project_id = $1 and (r.id = $2 or r.name = $3)");
+    rows::one(connection, select, project, wanted, KIND).await
 }
 
 /// Routes of a project in the order in which they are read.
@@ -396,8 +384,8 @@ pub async fn list(
     connection: &mut PgConnection,
     project: ProjectId,
 ) -> Result<Vec<Route>, StoreError> {
-    let rows = sqlx::query_as(select!("where r.project_id = $1 order by r.position, r.id"));
-    Ok(rows.bind(project.0).fetch_all(connection).await?)
+    let select = select!("where r.project_id = $1 order by r.position, r.id");
+    rows::of_project(connection, select, project).await
 }
 
 /// Routes of all projects.
@@ -405,9 +393,7 @@ pub async fn list(
 /// # Errors
 /// PostgreSQL does not answer.
 pub async fn all(connection: &mut PgConnection) -> Result<Vec<Route>, StoreError> {
-    Ok(sqlx::query_as(select!("order by r.id"))
-        .fetch_all(connection)
-        .await?)
+    rows::every(connection, select!("order by r.id")).await
 }
 
 #[cfg(test)]

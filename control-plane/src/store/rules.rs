@@ -9,7 +9,7 @@ use sqlx::{FromRow, PgConnection, types::Json};
 use stream_workers::classify;
 use uuid::Uuid;
 
-use super::{Change, Setting, StoreError, Wanted, json_value, name_taken, room, sources};
+use super::{Change, Setting, StoreError, Wanted, json_value, name_taken, room, rows, sources};
 use crate::{
     condition,
     validate::{self, Invalid},
@@ -287,15 +287,8 @@ async fn last_position(
 
 async fn lock(change: &mut Change, wanted: &Wanted) -> Result<Rule, StoreError> {
     let project = change.project_id();
-    let row = sqlx::query_as(select!(
-        "where r.project_id = $1 and (r.id = $2 or r.name = $3) for update of r"
-    ))
-    .bind(project.0)
-    .bind(wanted.id())
-    .bind(wanted.name())
-    .fetch_optional(change.connection())
-    .await?;
-    row.ok_or_else(|| wanted.missing(KIND))
+    let select = select!("where r.project_id = $1 and (r.id = $2 or r.name = $3) for update of r");
+    rows::one(change.connection(), select, project, wanted, KIND).await
 }
 
 /// # Errors
@@ -305,15 +298,8 @@ pub async fn find(
     project: ProjectId,
     wanted: &Wanted,
 ) -> Result<Rule, StoreError> {
-    let row = sqlx::query_as(select!(
-        "where r.project_id = $1 and (r.id = $2 or r.name = $3)"
-    ))
-    .bind(project.0)
-    .bind(wanted.id())
-    .bind(wanted.name())
-    .fetch_optional(connection)
-    .await?;
-    row.ok_or_else(|| wanted.missing(KIND))
+    let select = select!("where r.project_id = $1 and (r.id = $2 or r.name = $3)");
+    rows::one(connection, select, project, wanted, KIND).await
 }
 
 /// Rules of a project in the order in which they are read.
@@ -324,8 +310,8 @@ pub async fn list(
     connection: &mut PgConnection,
     project: ProjectId,
 ) -> Result<Vec<Rule>, StoreError> {
-    let rows = sqlx::query_as(select!("where r.project_id = $1 order by r.position, r.id"));
-    Ok(rows.bind(project.0).fetch_all(connection).await?)
+    let select = select!("where r.project_id = $1 order by r.position, r.id");
+    rows::of_project(connection, select, project).await
 }
 
 /// Rules of all projects.
@@ -333,7 +319,5 @@ pub async fn list(
 /// # Errors
 /// PostgreSQL does not answer.
 pub async fn all(connection: &mut PgConnection) -> Result<Vec<Rule>, StoreError> {
-    Ok(sqlx::query_as(select!("order by r.id"))
-        .fetch_all(connection)
-        .await?)
+    rows::every(connection, select!("order by r.id")).await
 }

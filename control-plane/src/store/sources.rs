@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::{Change, Setting, StoreError, Wanted, json_value, name_taken};
+use super::{Change, Setting, StoreError, Wanted, json_value, name_taken, rows};
 use crate::validate;
 
 /// Prefix of the tokens in `/in/{token}`.
@@ -233,15 +233,8 @@ async fn names(
 
 async fn lock(change: &mut Change, wanted: &Wanted) -> Result<Source, StoreError> {
     let project = change.project_id();
-    let row = sqlx::query_as(select!(
-        "where project_id = $1 and (id = $2 or name = $3) for update"
-    ))
-    .bind(project.0)
-    .bind(wanted.id())
-    .bind(wanted.name())
-    .fetch_optional(change.connection())
-    .await?;
-    row.ok_or_else(|| wanted.missing(KIND))
+    let select = select!("where project_id = $1 and (id = $2 or name = $3) for update");
+    rows::one(change.connection(), select, project, wanted, KIND).await
 }
 
 /// # Errors
@@ -251,13 +244,8 @@ pub async fn find(
     project: ProjectId,
     wanted: &Wanted,
 ) -> Result<Source, StoreError> {
-    let row = sqlx::query_as(select!("where project_id = $1 and (id = $2 or name = $3)"))
-        .bind(project.0)
-        .bind(wanted.id())
-        .bind(wanted.name())
-        .fetch_optional(connection)
-        .await?;
-    row.ok_or_else(|| wanted.missing(KIND))
+    let select = select!("where project_id = $1 and (id = $2 or name = $3)");
+    rows::one(connection, select, project, wanted, KIND).await
 }
 
 /// Sources of a project by name.
@@ -268,10 +256,8 @@ pub async fn list(
     connection: &mut PgConnection,
     project: ProjectId,
 ) -> Result<Vec<Source>, StoreError> {
-    let rows = sqlx::query_as(select!("where project_id = $1 order by name"))
-        .bind(project.0)
-        .fetch_all(connection);
-    Ok(rows.await?)
+    let select = select!("where project_id = $1 order by name");
+    rows::of_project(connection, select, project).await
 }
 
 /// Sources of all projects.
@@ -279,7 +265,5 @@ pub async fn list(
 /// # Errors
 /// PostgreSQL does not answer.
 pub async fn all(connection: &mut PgConnection) -> Result<Vec<Source>, StoreError> {
-    Ok(sqlx::query_as(select!("order by id"))
-        .fetch_all(connection)
-        .await?)
+    rows::every(connection, select!("order by id")).await
 }
