@@ -113,6 +113,15 @@ pub enum DecidedBy {
 }
 
 impl DecidedBy {
+    pub const ALL: [Self; 6] = [
+        Self::Rule,
+        Self::Correction,
+        Self::Label,
+        Self::Model,
+        Self::Threshold,
+        Self::Nothing,
+    ];
+
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

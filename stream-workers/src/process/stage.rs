@@ -10,7 +10,7 @@ use router_runtime::{
 };
 use router_schemas::{
     CATEGORIES, Classification, EventId, ProcessedRecord, ProjectId, RawMeta, SourceId,
-    processed::ProcessOutcome,
+    processed::{DecidedBy, ProcessOutcome},
 };
 
 use super::{
@@ -41,25 +41,46 @@ pub struct Shared {
 pub struct Meters {
     batch_seconds: metrics::Histogram,
     packed: metrics::Counter,
+    /// As `CATEGORIES`, and one for all that users name themselves: these have no bound.
+    categories: Vec<metrics::Counter>,
+    /// As `DecidedBy::ALL`.
+    decided: Vec<metrics::Counter>,
 }
+
+/// The category of metrics that stands for every one of a user's own.
+const OWN: &str = "own";
 
 impl Default for Meters {
     fn default() -> Self {
+        let category =
+            |name| metrics::counter!("router_process_classified_total", "category" => name);
+        let decided =
+            |by: DecidedBy| metrics::counter!("router_process_decided_total", "by" => by.name());
         Self {
             batch_seconds: metrics::histogram!("router_process_batch_seconds"),
             packed: metrics::counter!("router_process_left_packed_total"),
+            categories: CATEGORIES.into_iter().chain([OWN]).map(category).collect(),
+            decided: DecidedBy::ALL.into_iter().map(decided).collect(),
         }
     }
 }
 
-/// Categories that have a label of their own in metrics: what users name themselves has no bound.
-fn count(classification: &Classification) {
-    let category = CATEGORIES
-        .into_iter()
-        .find(|known| *known == classification.category);
-    let decided_by = classification.decided_by.name();
-    metrics::counter!("router_process_classified_total", "category" => category.unwrap_or("own"), "decided_by" => decided_by)
-        .increment(1);
+impl Meters {
+    fn count(&self, classification: &Classification) {
+        let category = CATEGORIES
+            .iter()
+            .position(|known| *known == classification.category);
+        let by = DecidedBy::ALL
+            .iter()
+            .position(|by| *by == classification.decided_by);
+        if let (Some(category), Some(by)) = (
+            self.categories.get(category.unwrap_or(CATEGORIES.len())),
+            by.and_then(|by| self.decided.get(by)),
+        ) {
+            category.increment(1);
+            by.increment(1);
+        }
+    }
 }
 
 /// The stage.
@@ -217,7 +238,7 @@ impl Shared {
         config_offset: i64,
     ) -> Outcome {
         let Item { meta, record, body } = item;
-        count(&classification);
+        self.meters.count(&classification);
         let result = self.extractor.extract(headers, body);
         let event = matching::Event {
             project_id: meta.project_id,
