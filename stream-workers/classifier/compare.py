@@ -37,6 +37,15 @@ SHARES = (0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
+class Found:
+    """What a design has come to."""
+
+    logits: np.ndarray  # [held, labels]
+    us: float  # a webhook
+    size: int  # bytes as it would be stored: tables in half precision
+
+
+@dataclass(frozen=True)
 class Split:
     """What to train on and what to measure with."""
 
@@ -53,12 +62,17 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def timed(predict: Callable[[], np.ndarray], rows: int) -> tuple[np.ndarray, float]:
-    """Logits, and microseconds a row, once everything is compiled."""
+def timed(predict: Callable[[], np.ndarray], rows: int, size: int) -> Found:
+    """Predicts once more when everything is compiled, and takes the time of that."""
     predict()
     began = time.perf_counter()
     logits = predict()
-    return logits, (time.perf_counter() - began) * 1e6 / rows
+    return Found(logits, (time.perf_counter() - began) * 1e6 / rows, size)
+
+
+def stored(params: dict, halves: tuple[str, ...] = ("table",)) -> int:
+    """Bytes of parameters, those named in half precision."""
+    return sum(int(np.size(value)) * (2 if name in halves else 4) for name, value in params.items())
 
 
 def fit(rows: dataset.Rows, data: dataset.Webhooks, vectors: np.ndarray, settings: network.Settings) -> network.Params:
@@ -74,34 +88,39 @@ def without_tokens(rows: dataset.Rows) -> dataset.Rows:
     return replace(rows, tokens=np.full_like(rows.tokens, dataset.BUCKETS))
 
 
-def chosen(split: Split) -> tuple[np.ndarray, float]:
+def chosen(split: Split) -> Found:
     """Tokens and words."""
     params = fit(split.train_rows, split.train, split.vectors, network.Settings())
-    return timed(lambda: network.predict(params, split.vectors, split.held_rows), len(split.held))
+    size = stored(params) + 2 * split.vectors.size
+    return timed(lambda: network.predict(params, split.vectors, split.held_rows), len(split.held), size)
 
 
-def three(split: Split) -> tuple[np.ndarray, float]:
+def three(split: Split) -> Found:
     """The mean of three of the chosen networks."""
     parts = [
         fit(split.train_rows, split.train, split.vectors, network.Settings(seed=seed)) for seed in range(1, 4)
     ]
     all_of = lambda: sum(network.predict(params, split.vectors, split.held_rows) for params in parts)  # noqa: E731
-    return timed(all_of, len(split.held))
+    size = sum(stored(params) + 2 * split.vectors.size for params in parts)
+    return timed(all_of, len(split.held), size)
 
 
-def tokens_alone(split: Split) -> tuple[np.ndarray, float]:
+def tokens_alone(split: Split) -> Found:
     """Learned rows of hashed tokens, without a base."""
     nothing = np.zeros_like(split.vectors)
     params = fit(split.train_rows, split.train, nothing, replace(network.Settings(), blind=0.0))
-    return timed(lambda: network.predict(params, nothing, split.held_rows), len(split.held))
+    # Of the words' part of the first layer nothing is needed.
+    size = stored(params) - 4 * network.Settings().hidden * dataset.GROUPS * nothing.shape[1]
+    return timed(lambda: network.predict(params, nothing, split.held_rows), len(split.held), size)
 
 
-def words_alone(split: Split) -> tuple[np.ndarray, float]:
+def words_alone(split: Split) -> Found:
     """Vectors of the base with a head."""
     rows, held = without_tokens(split.train_rows), without_tokens(split.held_rows)
     params = fit(rows, split.train, split.vectors, replace(network.Settings(), blind=1.0))
+    size = stored({name: value for name, value in params.items() if name != "table"}) + 2 * split.vectors.size
     params = {**params, "table": jnp.zeros_like(params["table"])}
-    return timed(lambda: network.predict(params, split.vectors, held), len(split.held))
+    return timed(lambda: network.predict(params, split.vectors, held), len(split.held), size)
 
 
 def adam(loss_of: Callable, params: dict, steps: int, rate: float, batches: Callable[[], tuple]) -> dict:
@@ -130,7 +149,7 @@ def adam(loss_of: Callable, params: dict, steps: int, rate: float, batches: Call
     return params
 
 
-def linear(split: Split) -> tuple[np.ndarray, float]:
+def linear(split: Split) -> Found:
     """Logistic regression over hashed tokens: one weight for each bucket and label."""
     truth = network.targets(split.train, network.Settings())
     rng = np.random.default_rng(0)
@@ -152,7 +171,8 @@ def linear(split: Split) -> tuple[np.ndarray, float]:
     params = {"weights": jnp.zeros((dataset.BUCKETS + 1, len(LABELS))), "bias": jnp.zeros(len(LABELS))}
     params = adam(loss, params, 5 * len(split.train) // 256, 0.02, batch)
     run = jax.jit(lambda tokens: logits(params, tokens, (tokens < dataset.BUCKETS).astype(jnp.float32)))
-    return timed(lambda: np.asarray(run(split.held_rows.tokens)), len(split.held))
+    size = stored(params, ("weights",))
+    return timed(lambda: np.asarray(run(split.held_rows.tokens)), len(split.held), size)
 
 
 def written_out(tokens: list[str], pieces: base.Pieces) -> list[int]:
@@ -185,7 +205,7 @@ def head() -> dict[str, jax.Array]:
     return {"weights": jnp.zeros((384, len(LABELS))), "bias": jnp.zeros(len(LABELS))}
 
 
-def frozen(split: Split) -> tuple[np.ndarray, float]:
+def frozen(split: Split) -> Found:
     """Sentence vectors of MiniLM as it is, with a linear head."""
     rng = np.random.default_rng(0)
     some = rng.choice(len(split.train), min(FROZEN_ON, len(split.train)), replace=False)
@@ -208,12 +228,11 @@ def frozen(split: Split) -> tuple[np.ndarray, float]:
 
     params = adam(loss, head(), 2_000, 0.003, batch)
     sequences = [written_out(tokens, split.pieces) for tokens in split.held.tokens]
-    return timed(
-        lambda: np.asarray((vector(sequences) - centre) / spread @ params["weights"] + params["bias"]), len(sequences)
-    )
+    predict = lambda: np.asarray((vector(sequences) - centre) / spread @ params["weights"] + params["bias"])  # noqa: E731
+    return timed(predict, len(sequences), stored({**weights, **params}, ()))
 
 
-def fine_tuned(split: Split) -> tuple[np.ndarray, float]:
+def fine_tuned(split: Split) -> Found:
     """MiniLM with a linear head, all of it trained on."""
     rng = np.random.default_rng(0)
     some = rng.choice(len(split.train), min(FINE_TUNED_ON, len(split.train)), replace=False)
@@ -246,41 +265,42 @@ def fine_tuned(split: Split) -> tuple[np.ndarray, float]:
         ]
         return np.concatenate(parts)
 
-    return timed(predict, len(held_ids))
+    return timed(predict, len(held_ids), stored({**params["base"], **params["head"]}, ()))
 
 
-DESIGNS: tuple[tuple[str, str, Callable[[Split], tuple[np.ndarray, float]]], ...] = (
-    ("linear over hashed tokens", "0.9 MB", linear),
-    ("hashed tokens, one hidden layer", "4.5 MB", tokens_alone),
-    ("vectors of words from MiniLM, one hidden layer", "6.5 MB", words_alone),
-    ("MiniLM as it is, linear head", "90 MB", frozen),
-    ("MiniLM fine-tuned, linear head", "90 MB", fine_tuned),
-    ("**both looks (the one in use)**", "11 MB", chosen),
-    ("three of these, averaged", "33 MB", three),
+DESIGNS: tuple[tuple[str, Callable[[Split], Found]], ...] = (
+    ("linear over hashed tokens", linear),
+    ("hashed tokens, one hidden layer", tokens_alone),
+    ("vectors of words from MiniLM, one hidden layer", words_alone),
+    ("MiniLM as it is, linear head", frozen),
+    ("MiniLM fine-tuned, linear head", fine_tuned),
+    ("**both looks (the one in use)**", chosen),
+    ("three of these, averaged", three),
 )
 
 
-def line(title: str, size: str, split: Split, found: tuple[np.ndarray, float]) -> str:
+def line(title: str, split: Split, found: Found) -> str:
     """One line of the table of designs."""
-    logits, cost = found
-    table = metrics.confusion(split.held.labels, logits.argmax(axis=1))
-    right = logits.argmax(axis=1) == split.held.labels
-    lenient = right | np.array([a in also for a, also in zip(logits.argmax(axis=1), split.held.also)])
+    answers = found.logits.argmax(axis=1)
+    table = metrics.confusion(split.held.labels, answers)
+    right = answers == split.held.labels
+    lenient = right | np.array([answer in also for answer, also in zip(answers, split.held.also)])
     quality = f"{metrics.macro_f1(table):.3f} | {metrics.percent(float(right.mean()))}"
-    return f"| {title} | {size} | {quality} | {metrics.percent(float(lenient.mean()))} | {cost:,.0f} |"
+    cost = f"{metrics.percent(float(lenient.mean()))} | {found.us:,.0f}"
+    return f"| {title} | {found.size / 1e6:.1f} MB | {quality} | {cost} |"
 
 
 def designs(split: Split, only: str | None, skip: str | None) -> list[str]:
     """The table of designs."""
     lines = ["| design | size | macro F1 | accuracy | lenient | us |", "| --- | --- | --- | --- | --- | --- |"]
-    for title, size, design in DESIGNS:
+    for title, design in DESIGNS:
         if only and only not in title:
             continue
         if skip and skip in title:
-            lines.append(f"| {title} | {size} | - | - | - | - |")
+            lines.append(f"| {title} | - | - | - | - | - |")
             continue
         say(f"{title} ...")
-        lines.append(line(title, size, split, design(split)))
+        lines.append(line(title, split, design(split)))
         say(lines[-1])
     return lines
 
@@ -292,7 +312,7 @@ def curve(split: Split) -> list[str]:
     for share in SHARES:
         some = np.flatnonzero(np.isin(split.train.providers, names[: int(share * len(names))]))
         # As many steps for a part as for the whole would overfit, and as many epochs would fall short.
-        settings = replace(network.Settings(), epochs=round(5 / share**0.5))
+        settings = replace(network.Settings(), epochs=round(network.Settings().epochs / share**0.5))
         params = fit(split.train_rows.take(some), split.train.take(some), split.vectors, settings)
         found = network.predict(params, split.vectors, split.held_rows).argmax(axis=1)
         table = metrics.confusion(split.held.labels, found)

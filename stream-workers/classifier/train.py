@@ -52,7 +52,9 @@ class HeldOut:
     chances: np.ndarray  # [rows, labels] of the half on which nothing was fitted
     labels: np.ndarray
     also: list[tuple[int, ...]]
-    #: Of other kinds of event of the same provider, the share that a correction would decide as well.
+    #: By likeness alone: the share of webhooks of one template that one of them takes along, and of others of the same
+    #: provider.
+    recall: float
     siblings: float
 
 
@@ -128,6 +130,7 @@ def hold_out(
         chances=chances[tested],
         labels=labels[tested],
         also=[mild.also[held[i]] for i in tested],
+        recall=SAME_EVENT_RECALL,
         siblings=siblings,
     )
 
