@@ -1,13 +1,12 @@
 //! Webhooks as examples: read by the workers' own code, so that an example and what is compared with it are read
 //! alike. From the archive, or from a file of JSON lines as `make send` takes them.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use bytes::Bytes;
 use router_runtime::env;
 use router_schemas::config::Example;
-use serde::Deserialize;
-use stream_workers::{body::Body, classify, headers::SenderHeaders};
+use stream_workers::{body::Body, classify, headers::SenderHeaders, lines};
 
 use crate::{error::CommandError, store::events::Event, validate::Invalid};
 
@@ -44,7 +43,7 @@ pub fn read(event: &Event) -> Result<Read<'_>, CommandError> {
 /// Nothing in it tells it from others.
 pub fn of_event(event: &Event) -> Result<Example, CommandError> {
     let Read { headers, body } = read(event)?;
-    let made = made(&headers, &body);
+    let made = classify::example(&headers, body.content_type.as_deref(), &body.bytes);
     told(made, || format!("event {}", event.id))
 }
 
@@ -59,50 +58,16 @@ pub fn of_file(path: &Path) -> Result<Vec<Example>, CommandError> {
     if bytes.len() > FILE_BYTES {
         return Err(refuse("is larger than 256 MiB".into()));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
-    let limit_bytes = body_limit_bytes()?;
     let mut examples = Vec::new();
-    for (at, line) in text.lines().enumerate() {
-        if line.trim().is_empty() {
-            continue;
-        }
-        let place = || format!("line {}", at + 1);
-        let line: Line =
-            serde_json::from_str(line).map_err(|error| refuse(format!("{}: {error}", place())))?;
-        examples.push(told(line.example(limit_bytes), place)?);
+    for (number, line) in lines::read(path).map_err(|error| refuse(format!("{error:#}")))? {
+        let line = line.map_err(|error| refuse(format!("line {number}: {error:#}")))?;
+        let made = classify::example(&line.headers(), line.content_type(), line.body());
+        examples.push(told(made, || format!("line {number}"))?);
     }
     if examples.is_empty() {
         return Err(refuse("holds no webhook".into()));
     }
     Ok(examples)
-}
-
-/// One webhook of a file. Other fields are passed over.
-#[derive(Debug, Deserialize)]
-struct Line {
-    #[serde(default)]
-    headers: BTreeMap<String, String>,
-    #[serde(default)]
-    content_type: Option<String>,
-    body: String,
-}
-
-impl Line {
-    fn example(self, limit_bytes: usize) -> Example {
-        let pairs = self.headers.into_iter();
-        let headers = SenderHeaders::from_pairs(pairs.map(|(n, v)| (n.to_ascii_lowercase(), v)));
-        let body = Body::read(
-            Bytes::from(self.body),
-            self.content_type.as_deref(),
-            None,
-            limit_bytes,
-        );
-        made(&headers, &body)
-    }
-}
-
-fn made(headers: &SenderHeaders<'_>, body: &Body) -> Example {
-    classify::example(headers, body.content_type.as_deref(), &body.bytes)
 }
 
 fn told(example: Example, what: impl Fn() -> String) -> Result<Example, CommandError> {

@@ -11,6 +11,7 @@ pub mod directory;
 pub mod extract;
 pub mod headers;
 pub mod jobs;
+pub mod lines;
 pub mod process;
 pub mod retry;
 pub mod roles;

@@ -1,24 +1,20 @@
 //! `classify`: what the classifier says of webhooks in a file, without Kafka; `tokens`: what it reads of them.
-//!
-//! Lines are `{"id": "...", "headers": {...}, "content_type": "...", "body": "..."}`, as `make send` takes them.
 
 use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{self, BufRead, BufReader, BufWriter, Write},
-    path::{Path, PathBuf},
+    io::{self, BufWriter, Write},
+    path::PathBuf,
 };
 
 use anyhow::Context;
 use clap::Args;
 use router_schemas::{Classification, ProjectId, SourceId, config::ModelConfig};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
     classify::{Classifier, Model, Models, Webhook, Weight, example, explain, library, model_dir},
     directory::Tables,
-    headers::SenderHeaders,
+    lines::{self, Line},
 };
 
 /// Webhooks classified in one call.
@@ -46,18 +42,6 @@ pub struct LinesArgs {
     pub(super) input: PathBuf,
 }
 
-/// One webhook of a file. Other fields are passed over.
-#[derive(Debug, Deserialize)]
-pub(super) struct Line {
-    #[serde(default)]
-    id: Option<Value>,
-    #[serde(default)]
-    headers: Option<BTreeMap<String, String>>,
-    #[serde(default)]
-    content_type: Option<String>,
-    body: String,
-}
-
 /// What is written in place of an answer to a line that is no webhook.
 #[derive(Debug, Serialize)]
 struct Refusal {
@@ -76,52 +60,6 @@ struct Answer<'a> {
     tokens: Option<Vec<Weight>>,
 }
 
-impl Line {
-    pub(super) fn content_type(&self) -> Option<&str> {
-        self.content_type.as_deref()
-    }
-    pub(super) fn body(&self) -> &[u8] {
-        self.body.as_bytes()
-    }
-    pub(super) fn headers(&self) -> SenderHeaders<'static> {
-        let pairs = self.headers.iter().flatten();
-        SenderHeaders::from_pairs(pairs.map(|(n, v)| (n.to_ascii_lowercase(), v.clone())))
-    }
-}
-
-/// Every line with its number, from 1; what is no webhook as an error that says what is wrong with it. Empty lines are
-/// passed over.
-pub(super) fn lines(
-    file: &Path,
-) -> anyhow::Result<impl Iterator<Item = (usize, anyhow::Result<Line>)> + use<>> {
-    let reader: Box<dyn BufRead> = if file.as_os_str() == "-" {
-        Box::new(io::stdin().lock())
-    } else {
-        let file = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
-        Box::new(BufReader::new(file))
-    };
-    let numbered = reader.split(b'\n').enumerate();
-    Ok(numbered.filter_map(|(at, line)| {
-        let line = match line {
-            Ok(line) => line,
-            Err(error) => return Some((at + 1, Err(error.into()))),
-        };
-        let text = line
-            .strip_prefix(b"\xef\xbb\xbf")
-            .unwrap_or(&line)
-            .trim_ascii();
-        (!text.is_empty()).then(|| (at + 1, parse(text)))
-    }))
-}
-
-fn parse(text: &[u8]) -> anyhow::Result<Line> {
-    // A list would be taken for the fields in their order.
-    anyhow::ensure!(text.starts_with(b"{"), "not a JSON object");
-    serde_json::from_slice(text).context(
-        "not a webhook: {\"id\": ..., \"headers\": {...}, \"content_type\": \"...\", \"body\": \"...\"}",
-    )
-}
-
 /// Writes one JSON line for each webhook: id, category, confidence, runner-up, who decided, and which tokens
 /// weighed most where that is asked; and one with the error for each line that is no webhook.
 ///
@@ -133,7 +71,7 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     let model = models.in_force().current.clone();
     let classifier = Classifier::new(models);
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut lines = lines(&args.lines.input)?;
+    let mut lines = lines::read(&args.lines.input)?;
     let mut refused = 0;
     loop {
         let batch: Vec<_> = lines.by_ref().take(BATCH).collect();
@@ -214,7 +152,7 @@ fn answers<'a>(
 /// The file cannot be read.
 pub fn tokens(args: LinesArgs) -> anyhow::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
-    for (number, line) in lines(&args.input)? {
+    for (number, line) in lines::read(&args.input)? {
         let line = line.with_context(|| format!("line {number}"))?;
         let example = example(&line.headers(), line.content_type(), line.body());
         serde_json::to_writer(&mut out, &example.tokens)?;

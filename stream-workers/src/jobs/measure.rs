@@ -18,11 +18,12 @@ use router_schemas::{
 };
 use serde_json::{Value, json};
 
-use super::classify::{Line, LinesArgs, lines};
+use super::classify::LinesArgs;
 use crate::{
     classify::{self, Classifier, Model, Models, Row, count_tokens, example, library, model_dir},
     directory::Tables,
     headers::SenderHeaders,
+    lines::{self, Line},
 };
 
 const BATCH: usize = 64;
@@ -80,7 +81,7 @@ fn microseconds(
 /// # Errors
 /// The file cannot be read or is empty, or there is no model.
 pub fn run(args: MeasureArgs) -> anyhow::Result<()> {
-    let webhooks: Vec<Webhook> = lines(&args.lines.input)?
+    let webhooks: Vec<Webhook> = lines::read(&args.lines.input)?
         .map(|(number, line)| {
             let line = line.with_context(|| format!("line {number}"))?;
             let headers = line.headers();
