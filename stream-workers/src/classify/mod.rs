@@ -1,7 +1,7 @@
 //! What kind of event a webhook reports, and who says so: rules and examples of the project, or the model.
 //!
 //! - `classifier`: the order of who decides.
-//! - `rules`: conditions on headers and body. Pure.
+//! - `rules`, `place`: conditions on headers and body. Pure.
 //! - `examples`: labels of a project's own and corrections, by likeness.
 //! - `models`: which models are in force, changed without a restart.
 //! - `model`, `cases`: a model directory through ONNX Runtime, and the cases by which it is checked.
@@ -18,6 +18,7 @@ mod features;
 mod locate;
 mod model;
 mod models;
+mod place;
 mod reading;
 mod rules;
 mod vocabulary;

@@ -1,26 +1,23 @@
 //! The rules of a project, compiled: pure, exact, and before any model. Nothing here allocates for a webhook.
 //!
-//! What a condition means stands with its type in `router_schemas::config`; here it is asked of a webhook. The
-//! control plane compiles a rule before it saves it, and explains one with the same code.
+//! Which rule decides, and why, is said here; what a single condition finds in a webhook, in `place`. The control
+//! plane compiles a rule before it saves it, and explains one with the same code.
 
-use std::{
-    fmt::{self, Write as _},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use router_schemas::{
     KnowledgeId, SourceId,
-    config::{Condition, Field, RuleConfig, Test},
+    config::{Condition, RuleConfig},
 };
 use serde_json::Value;
 
+use super::place::Place;
 use crate::headers::SenderHeaders;
 
 /// Enabled rules of one project, in the order in which they are read.
 #[derive(Debug, Default, Clone)]
 pub struct Rules {
     rules: Vec<Arc<Rule>>,
-    needs_body: bool,
 }
 
 /// A rule whose pointers are parsed.
@@ -30,20 +27,6 @@ pub struct Rule {
     pub config: RuleConfig,
     /// As the conditions of `config`.
     fields: Vec<Place>,
-}
-
-#[derive(Debug)]
-enum Place {
-    /// Lower case.
-    Header(Box<str>),
-    Json(Box<[Step]>),
-}
-
-/// One step of a JSON Pointer: a key of an object, or a place in an array where it has the form of one.
-#[derive(Debug)]
-struct Step {
-    key: Box<str>,
-    index: Option<usize>,
 }
 
 /// Why a rule decided or did not, for people.
@@ -81,13 +64,6 @@ impl Rules {
             let at = self.rules.partition_point(|other| other.place() < place);
             self.rules.insert(at, Arc::new(rule));
         }
-        self.needs_body = self.rules.iter().any(|rule| rule.needs_body());
-    }
-
-    /// Whether any rule looks into bodies: where none does, no body needs to be parsed for them.
-    #[must_use]
-    pub fn needs_body(&self) -> bool {
-        self.needs_body
     }
 
     #[must_use]
@@ -131,12 +107,6 @@ impl Rule {
         (self.config.position, self.id)
     }
 
-    fn needs_body(&self) -> bool {
-        self.fields
-            .iter()
-            .any(|field| matches!(field, Place::Json(_)))
-    }
-
     fn is_for(&self, source: SourceId) -> bool {
         self.config.sources.is_empty() || self.config.sources.contains(&source)
     }
@@ -173,152 +143,6 @@ impl Rule {
             conditions: self.conditions().map(asked).collect(),
         }
     }
-}
-
-impl Place {
-    fn of(field: &Field) -> Result<Self, String> {
-        match field {
-            Field::Header(name) => Ok(Self::Header(name.to_ascii_lowercase().into())),
-            Field::Json(pointer) => pointer_steps(pointer).map(Self::Json),
-        }
-    }
-
-    fn passes(&self, test: &Test, headers: &SenderHeaders<'_>, body: Option<&Value>) -> bool {
-        match self {
-            Self::Header(name) => {
-                let mut values = headers
-                    .iter()
-                    .filter_map(|(other, value)| (other == &**name).then_some(value));
-                match test {
-                    Test::Exists(wanted) => values.next().is_some() == *wanted,
-                    test => values.any(|value| passes(test, value)),
-                }
-            }
-            Self::Json(steps) => {
-                let found = body.and_then(|body| walk(body, steps));
-                match (test, found) {
-                    (Test::Exists(wanted), found) => found.is_some() == *wanted,
-                    (_, None) => false,
-                    (test, Some(value)) => {
-                        with_text(value, |text| passes(test, text)) == Some(true)
-                    }
-                }
-            }
-        }
-    }
-
-    fn shown(&self, headers: &SenderHeaders<'_>, body: Option<&Value>) -> Option<String> {
-        match self {
-            Self::Header(name) => headers.get(name).map(str::to_owned),
-            Self::Json(steps) => {
-                let value = walk(body?, steps)?;
-                Some(with_text(value, str::to_owned).unwrap_or_else(|| {
-                    if value.is_array() {
-                        "an array"
-                    } else {
-                        "an object"
-                    }
-                    .into()
-                }))
-            }
-        }
-    }
-}
-
-/// `Exists` is not asked here.
-fn passes(test: &Test, text: &str) -> bool {
-    match test {
-        Test::Exists(wanted) => *wanted,
-        Test::Equals(wanted) => text == wanted,
-        Test::OneOf(wanted) => wanted.iter().any(|one| one == text),
-        Test::StartsWith(start) => text.starts_with(&**start),
-        Test::Contains(part) => text.contains(&**part),
-    }
-}
-
-fn walk<'v>(body: &'v Value, steps: &[Step]) -> Option<&'v Value> {
-    steps.iter().try_fold(body, |value, step| match value {
-        Value::Object(fields) => fields.get(&*step.key),
-        Value::Array(items) => items.get(step.index?),
-        _ => None,
-    })
-}
-
-/// Hands over a value as it is compared; none for arrays and objects.
-fn with_text<T>(value: &Value, with: impl FnOnce(&str) -> T) -> Option<T> {
-    match value {
-        Value::String(text) => Some(with(text)),
-        Value::Bool(true) => Some(with("true")),
-        Value::Bool(false) => Some(with("false")),
-        Value::Null => Some(with("null")),
-        Value::Number(number) => {
-            let mut text = NumberText {
-                bytes: [0; 40],
-                length: 0,
-            };
-            // Longer than any number is; it would then equal nothing.
-            write!(text, "{number}").ok()?;
-            Some(with(text.as_str()))
-        }
-        Value::Array(_) | Value::Object(_) => None,
-    }
-}
-
-/// A number's text without an allocation: the longest of a 64-bit float or integer has 25 characters.
-struct NumberText {
-    bytes: [u8; 40],
-    length: usize,
-}
-
-impl NumberText {
-    fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
-    }
-}
-
-impl fmt::Write for NumberText {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let end = self.length + text.len();
-        let room = self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?;
-        room.copy_from_slice(text.as_bytes());
-        self.length = end;
-        Ok(())
-    }
-}
-
-/// RFC 6901: empty for the whole body, else steps behind slashes; `~1` is a slash and `~0` a tilde.
-fn pointer_steps(pointer: &str) -> Result<Box<[Step]>, String> {
-    if pointer.is_empty() {
-        return Ok(Box::default());
-    }
-    let refuse = |why| Err(format!("JSON Pointer {pointer:?} {why}"));
-    let Some(steps) = pointer.strip_prefix('/') else {
-        return refuse("does not begin with a slash");
-    };
-    if !escapes_are_whole(pointer) {
-        return refuse("holds a ~ that is neither ~0 nor ~1");
-    }
-    let step = |text: &str| {
-        // In this order, so that ~01 is ~1.
-        let key = text.replace("~1", "/").replace("~0", "~");
-        let index = index(&key);
-        let key = key.into_boxed_str();
-        Step { key, index }
-    };
-    Ok(steps.split('/').map(step).collect())
-}
-
-fn escapes_are_whole(pointer: &str) -> bool {
-    let mut behind = pointer.split('~').skip(1);
-    behind.all(|text| text.starts_with(['0', '1']))
-}
-
-/// Digits without leading zeros.
-fn index(key: &str) -> Option<usize> {
-    let digits = key.bytes().all(|byte| byte.is_ascii_digit());
-    (digits && (key == "0" || !key.starts_with('0')))
-        .then(|| key.parse().ok())
-        .flatten()
 }
 
 #[cfg(test)]
@@ -463,16 +287,6 @@ mod tests {
         assert!(!holds(json!({"json": "/x", "contains": "z"}), &form));
     }
 
-    proptest::proptest! {
-        #[test]
-        fn any_pointer_finds_what_serde_json_finds(pointer in "(/([ab01]|~[01]|-|é){0,3}){0,4}") {
-            let inner = json!({"a": {"": [1, {"0": 2, "b": "x"}]}, "0": [[3]], "~": 4, "/": {"1": 5}});
-            let body = json!({"a": inner, "": inner, "b": [inner, null], "1": inner});
-            let steps = pointer_steps(&pointer).unwrap();
-            assert_eq!(walk(&body, &steps), body.pointer(&pointer));
-        }
-    }
-
     #[test]
     fn the_first_by_position_decides_for_its_sources() {
         let mut rules = Rules::default();
@@ -504,18 +318,6 @@ mod tests {
         rules.set(ids[2], None);
         rules.set(ids[0], None);
         assert_eq!((decided(&rules), rules.is_empty()), (None, true));
-    }
-
-    #[test]
-    fn bodies_are_needed_only_while_a_rule_asks_for_one() {
-        let mut rules = one(json!({"header": "a", "exists": true}));
-        assert!(!rules.needs_body());
-        let id = KnowledgeId::generate();
-        let asks = config(1, json!([{"json": "/a", "exists": true}]));
-        rules.set(id, Rule::compile(id, asks).ok());
-        assert!(rules.needs_body());
-        rules.set(id, None);
-        assert!(!rules.needs_body());
     }
 
     #[test]
