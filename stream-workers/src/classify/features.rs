@@ -115,7 +115,7 @@ impl<'a> Features<'a> {
     pub fn read_tokens<'t>(&mut self, tokens: impl Iterator<Item = &'t str>) -> Row {
         for token in tokens {
             if let [place, b':', text @ ..] = token.as_bytes() {
-                self.row.token(*place, text, is_word(*place));
+                self.row.token(*place, text);
             }
         }
         self.row.take()
@@ -140,7 +140,7 @@ fn place_in_set(word: i32, group: i32) -> usize {
 }
 
 impl Sink for Collecting<'_> {
-    fn token(&mut self, place: u8, text: &[u8], word: bool) {
+    fn token(&mut self, place: u8, text: &[u8]) {
         let id = bucket(place, text);
         if self.row.tokens.len() < MAX_TOKENS && self.tokens.insert(id as usize) {
             self.row.tokens.push(id);
@@ -148,7 +148,7 @@ impl Sink for Collecting<'_> {
                 self.row.event.push(id);
             }
         }
-        if !word {
+        if !is_word(place) {
             return;
         }
         let group = group(place);
@@ -199,7 +199,7 @@ pub fn example(headers: &SenderHeaders<'_>, content_type: Option<&str>, body: &[
 pub fn count_tokens(headers: &SenderHeaders<'_>, content_type: Option<&str>, body: &[u8]) -> usize {
     struct Count(usize);
     impl Sink for Count {
-        fn token(&mut self, _place: u8, _text: &[u8], _word: bool) {
+        fn token(&mut self, _place: u8, _text: &[u8]) {
             self.0 += 1;
         }
         fn is_full(&self) -> bool {

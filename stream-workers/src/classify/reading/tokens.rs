@@ -24,8 +24,8 @@ use super::{
 
 /// Takes tokens.
 pub(crate) trait Sink {
-    /// `word` says that the text is a single word, of which more may be known than of a combination.
-    fn token(&mut self, place: u8, text: &[u8], word: bool);
+    /// The place as in the table above.
+    fn token(&mut self, place: u8, text: &[u8]);
     /// Nothing more can be taken.
     fn is_full(&self) -> bool;
 }
@@ -38,7 +38,7 @@ pub(crate) struct Texts(pub(crate) Vec<String>);
 const MAX_TEXTS: usize = 4_096;
 
 impl Sink for Texts {
-    fn token(&mut self, place: u8, text: &[u8], _word: bool) {
+    fn token(&mut self, place: u8, text: &[u8]) {
         let text = String::from_utf8_lossy(text);
         self.0.push(format!("{}:{text}", char::from(place)));
     }
@@ -163,7 +163,7 @@ impl<'a, S: Sink> Emitter<'a, S> {
     pub(super) fn header(&mut self, name: &str, value: &str) {
         self.key.set(name, MAX_KEY_WORDS);
         for word in self.key.words() {
-            self.sink.token(b'h', word, true);
+            self.sink.token(b'h', word);
         }
         if !matches!(Shape::of_text(value), Shape::Name | Shape::Prose) {
             return;
@@ -178,7 +178,7 @@ impl<'a, S: Sink> Emitter<'a, S> {
 
     /// A body that is neither fields nor text.
     pub(super) fn binary(&mut self) {
-        self.sink.token(b's', b"body=binary", false);
+        self.sink.token(b's', b"body=binary");
     }
 
     /// A body without structure.
@@ -205,10 +205,10 @@ impl<'a, S: Sink> Emitter<'a, S> {
     fn keys(&mut self, field: &Field<'_>) {
         let place = if field.depth <= TOP { b'k' } else { b'd' };
         for word in self.key.words() {
-            self.sink.token(place, word, true);
+            self.sink.token(place, word);
         }
         if self.key.count > 1 {
-            self.sink.token(b'K', &self.key.text, false);
+            self.sink.token(b'K', &self.key.text);
         }
         if !field.parent.is_empty() && field.parent != field.key {
             if self.parent_text != field.parent {
@@ -252,11 +252,11 @@ impl<'a, S: Sink> Emitter<'a, S> {
     /// A short value, which stands in `name`.
     fn named(&mut self, place: u8, bytes: usize) {
         for word in self.name.words() {
-            self.sink.token(place, word, true);
+            self.sink.token(place, word);
         }
         if place == b'e' {
             for pair in self.name.pairs() {
-                self.sink.token(b'E', pair, false);
+                self.sink.token(b'E', pair);
             }
         }
         if bytes <= MAX_WHOLE_BYTES && self.name.count > 0 {
@@ -293,7 +293,7 @@ impl<'a, S: Sink> Emitter<'a, S> {
         for word in Words::new(text).take(limit) {
             self.buffer.clear();
             word.push_to(&mut self.buffer);
-            self.sink.token(place, &self.buffer, true);
+            self.sink.token(place, &self.buffer);
         }
     }
 }
@@ -304,5 +304,5 @@ fn combined(sink: &mut impl Sink, buffer: &mut Vec<u8>, place: u8, texts: &[&[u8
     for text in texts {
         buffer.extend_from_slice(text);
     }
-    sink.token(place, buffer, false);
+    sink.token(place, buffer);
 }
